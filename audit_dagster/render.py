@@ -1,0 +1,136 @@
+"""The one Jinja2 environment, and every escaping rule: shell, Markdown, terminal, CSV, file names.
+
+Notes, names and parameters come from anywhere. Each place that text goes to has its own rule here, and templates name
+the rule as a filter; a test reads the templates and refuses a value without one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_PACKAGE = Path(__file__).parent
+_CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "\u2421", ord("\n"): "\u21b5"}
+# C1 controls, line separators, bidirectional overrides, zero-width marks and lone surrogates deceive the eye.
+_DECEIVERS = re.compile("[\u0080-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_MARKDOWN_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+_HTML_ENTITY = re.compile(r"&(?=#?\w+;)")
+_PLAIN_IN_DOUBLE_QUOTES = re.compile(r"[^\x00-\x1f\x7f\"$`\\!]*")
+_UNSAFE_IN_FILE_NAME = re.compile(rb"[^a-z0-9_.-]")
+_LONGEST_FILE_NAME = 100
+
+
+def templates_dir() -> Path:
+    """The wheel carries the templates inside the package; a checkout has them beside it."""
+    inside = _PACKAGE / "templates"
+    return inside if inside.is_dir() else _PACKAGE.parent / "templates"
+
+
+@cache
+def environment() -> Environment:
+    """The environment of every document: unknown names are errors, HTML is escaped, filters are the rules below."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    made = Environment(
+        loader=FileSystemLoader(templates_dir()),
+        undefined=StrictUndefined,
+        autoescape=select_autoescape(enabled_extensions=("html", "html.j2")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters.update(
+        md=markdown_text,
+        sh=shell_word,
+        sh_flag=shell_flag_value,
+        sh_comment=shell_comment,
+        number=number,
+        percent=percent,
+        seconds=seconds,
+    )
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill `templates/<template>`."""
+    return environment().get_template(template).render(**values)
+
+
+def visible(text: str) -> str:
+    """One line in which every character is seen: controls become control pictures, deceivers their code points.
+
+    For terminals, comments and the base of every other one-line place.
+    """
+    return _DECEIVERS.sub(lambda match: f"<U+{ord(match[0]):04X}>", text.translate(_CONTROL_PICTURES))
+
+
+def markdown_text(value: object) -> str:
+    """Inline Markdown that shows `value` letter for letter, in a table cell too. Underscores inside words stay."""
+    text = _MARKDOWN_SPECIAL.sub(r"\\\g<0>", _HTML_ENTITY.sub("&amp;", visible(str(value))))
+    return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def shell_word(text: str) -> str:
+    """One bash word that is `text` byte for byte."""
+    return shlex.quote(text)
+
+
+def shell_flag_value(value: object) -> str:
+    """A flag's value as a bash word: in double quotes, as people write it, where that is as safe as single ones."""
+    text = str(value)
+    return f'"{text}"' if _PLAIN_IN_DOUBLE_QUOTES.fullmatch(text) else shlex.quote(text)
+
+
+def shell_comment(value: object) -> str:
+    """Text after `#` in a script: one line, nothing hidden. It also fits inside single quotes once `shell_word`ed."""
+    return visible(str(value))
+
+
+def csv_cell(value: object) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def file_name(text: str) -> str:
+    """A name for files and partition keys that differs whenever `text` does, on any file system.
+
+    Lower-case letters, digits, `_`, `-` and `.` stay; other bytes become `~` and two hexadecimal digits. Long names
+    end in a hash of the whole.
+    """
+    safe = _UNSAFE_IN_FILE_NAME.sub(lambda match: b"~%02x" % match[0][0], text.encode("utf-8", "surrogatepass")).decode()
+    if safe.startswith(".") or safe.endswith(".") or not safe or _is_reserved(safe):
+        safe = f"~{safe}"
+    if len(safe) <= _LONGEST_FILE_NAME:
+        return safe
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{safe[: _LONGEST_FILE_NAME - 18]}~~{digest}"
+
+
+def _is_reserved(name: str) -> bool:
+    stem = name.split(".")[0]
+    return stem in {"con", "prn", "aux", "nul"} or re.fullmatch(r"(com|lpt)\d", stem) is not None
+
+
+def number(value: float) -> str:
+    """15,420"""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def percent(part: int, whole: int) -> str:
+    """91.7%; 0.0% of nothing."""
+    return f"{100 * part / whole if whole else 0:.1f}%"
+
+
+def seconds(value: float | None) -> str:
+    """45.7s; milliseconds below one second; `unknown` where nobody measured."""
+    if value is None:
+        return "unknown"
+    return f"{value:,.1f}s" if value >= 1 else f"{value:.3f}s"

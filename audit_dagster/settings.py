@@ -1,0 +1,146 @@
+"""What the environment and a `.env` file say: POSTGRES_* and AUDIT_*.
+
+The environment wins over the nearest `.env` in the working directory or above it. Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from audit_dagster.errors import ConfigurationError
+
+APP_NAME = "audit-dagster"
+DEFAULT_START_DATE = date(2023, 1, 1)
+_POSTGRES_NAMES = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    """Where PostgreSQL answers and who asks. The defaults are those of the documented `.env`."""
+
+    host: str = "localhost"
+    port: int = 5432
+    db: str = "rtgs_audit"
+    user: str = "audit_user"
+    password: str = field(default="", repr=False)
+
+    def as_environment(self) -> dict[str, str]:
+        """The same as POSTGRES_* variables, for a child process."""
+        values = (self.host, str(self.port), self.db, self.user, self.password)
+        return dict(zip(_POSTGRES_NAMES, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, checked. `postgres` is None where the embedded server serves."""
+
+    postgres: PostgresSettings | None
+    state_dir: Path
+    spool_dir: Path
+    config_file: Path
+    reports_dir: Path
+    timezone: str
+    start_date: date
+    logging_override: bool | None
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the environment and `.env`. Raises ConfigurationError that names the variable."""
+        values = _merged(os.environ if environ is None else environ)
+        state_dir, spool_dir, config_file = _places(values)
+        return cls(
+            postgres=_postgres(values),
+            state_dir=state_dir,
+            spool_dir=spool_dir,
+            config_file=config_file,
+            reports_dir=Path(values.get("AUDIT_REPORTS_DIR") or state_dir / "reports").expanduser(),
+            timezone=_timezone(values.get("AUDIT_TIMEZONE") or "UTC"),
+            start_date=_start_date(values.get("AUDIT_START_DATE")),
+            logging_override=_switch(values.get("POSTGRES_LOGGING_STATUS")),
+        )
+
+
+def _merged(environ: Mapping[str, str]) -> dict[str, str]:
+    env_file = _nearest_env_file()
+    if env_file is None:
+        return dict(environ)
+    from dotenv import dotenv_values
+
+    try:
+        from_file = dotenv_values(env_file, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {env_file}: {error}") from error
+    return {**{name: value for name, value in from_file.items() if value is not None}, **environ}
+
+
+def _nearest_env_file() -> Path | None:
+    try:
+        here = Path.cwd()
+    except OSError:
+        return None
+    return next((folder / ".env" for folder in (here, *here.parents) if (folder / ".env").is_file()), None)
+
+
+def _places(values: Mapping[str, str]) -> tuple[Path, Path, Path]:
+    chosen = values.get("AUDIT_STATE_DIR")
+    if chosen:
+        state_dir = Path(chosen).expanduser().absolute()
+        return state_dir, state_dir / "spool", state_dir / "settings.json"
+    from platformdirs import user_config_path, user_data_path, user_state_path
+
+    config_file = user_config_path(APP_NAME) / "settings.json"
+    return user_data_path(APP_NAME), user_state_path(APP_NAME) / "spool", config_file
+
+
+def _postgres(values: Mapping[str, str]) -> PostgresSettings | None:
+    if not any(values.get(name) for name in _POSTGRES_NAMES):
+        return None
+    default = PostgresSettings()
+    port = values.get("POSTGRES_PORT") or str(default.port)
+    if not (port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigurationError(f"POSTGRES_PORT is {port!r}: set it to a number from 1 to 65535")
+    return PostgresSettings(
+        host=values.get("POSTGRES_HOST") or default.host,
+        port=int(port),
+        db=values.get("POSTGRES_DB") or default.db,
+        user=values.get("POSTGRES_USER") or default.user,
+        password=values.get("POSTGRES_PASSWORD") or default.password,
+    )
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError):
+        message = f"AUDIT_TIMEZONE is {name!r}: set it to a name such as UTC or America/Chicago"
+        raise ConfigurationError(message) from None
+    return name
+
+
+def _start_date(text: str | None) -> date:
+    if not text:
+        return DEFAULT_START_DATE
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"AUDIT_START_DATE is {text!r}: set it to a date as YYYY-MM-DD") from None
+
+
+def _switch(text: str | None) -> bool | None:
+    if not text:
+        return None
+    meanings = {"true": True, "1": True, "on": True, "yes": True, "enabled": True}
+    meanings |= {"false": False, "0": False, "off": False, "no": False, "disabled": False}
+    try:
+        return meanings[text.strip().lower()]
+    except KeyError:
+        raise ConfigurationError(f"POSTGRES_LOGGING_STATUS is {text!r}: set it to true or false") from None
