@@ -16,6 +16,8 @@ class InvalidInputError(AuditError):
 class ConfigurationError(AuditError):
     """A POSTGRES_* or AUDIT_* setting cannot be used."""
 
+    exit_code = 2
+
 
 class DatabaseError(AuditError):
     """PostgreSQL cannot be reached, refuses the login, or lacks the schema."""

@@ -7,8 +7,10 @@ the rule as a filter; a test reads the templates and refuses a value without one
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,8 @@ def environment() -> Environment:
     )
     made.filters.update(
         md=markdown_text,
+        md_code=markdown_code,
+        json_comment=json_comment,
         sh=shell_word,
         sh_flag=shell_flag_value,
         sh_comment=shell_comment,
@@ -75,6 +79,20 @@ def markdown_text(value: object) -> str:
     """Inline Markdown that shows `value` letter for letter, in a table cell too. Underscores inside words stay."""
     text = _MARKDOWN_SPECIAL.sub(r"\\\g<0>", _HTML_ENTITY.sub("&amp;", visible(str(value))))
     return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_code(text: str) -> str:
+    """An inline code span that shows `text`, whatever backticks it holds."""
+    text = visible(text)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"`{text or ' '}`"
+
+
+def json_comment(form: Mapping[str, Any]) -> str:
+    """JSON for inside an HTML comment, which no text in it can end: outside strings JSON has neither `--` nor `<`."""
+    text = json.dumps(form, separators=(",", ":"))
+    return text.replace("--", "\\u002d\\u002d").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def shell_word(text: str) -> str:
@@ -105,12 +123,13 @@ def file_name(text: str) -> str:
     Lower-case letters, digits, `_`, `-` and `.` stay; other bytes become `~` and two hexadecimal digits. Long names
     end in a hash of the whole.
     """
-    safe = _UNSAFE_IN_FILE_NAME.sub(lambda match: b"~%02x" % match[0][0], text.encode("utf-8", "surrogatepass")).decode()
+    raw = text.encode("utf-8", "surrogatepass")
+    safe = _UNSAFE_IN_FILE_NAME.sub(lambda match: b"~%02x" % match[0][0], raw).decode()
     if safe.startswith(".") or safe.endswith(".") or not safe or _is_reserved(safe):
         safe = f"~{safe}"
     if len(safe) <= _LONGEST_FILE_NAME:
         return safe
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    digest = hashlib.sha256(raw).hexdigest()[:16]
     return f"{safe[: _LONGEST_FILE_NAME - 18]}~~{digest}"
 
 

@@ -63,7 +63,7 @@ class Settings:
             spool_dir=spool_dir,
             config_file=config_file,
             reports_dir=Path(values.get("AUDIT_REPORTS_DIR") or state_dir / "reports").expanduser(),
-            timezone=_timezone(values.get("AUDIT_TIMEZONE") or "UTC"),
+            timezone=zone_named(values.get("AUDIT_TIMEZONE") or "UTC", "AUDIT_TIMEZONE").key,
             start_date=_start_date(values.get("AUDIT_START_DATE")),
             logging_override=_switch(values.get("POSTGRES_LOGGING_STATUS")),
         )
@@ -94,7 +94,8 @@ def _places(values: Mapping[str, str]) -> tuple[Path, Path, Path]:
     chosen = values.get("AUDIT_STATE_DIR")
     if chosen:
         state_dir = Path(chosen).expanduser().absolute()
-        return state_dir, state_dir / "spool", state_dir / "settings.json"
+        spool_dir = Path(values.get("AUDIT_SPOOL_DIR") or state_dir / "spool")
+        return state_dir, spool_dir, state_dir / "settings.json"
     from platformdirs import user_config_path, user_data_path, user_state_path
 
     config_file = user_config_path(APP_NAME) / "settings.json"
@@ -117,13 +118,12 @@ def _postgres(values: Mapping[str, str]) -> PostgresSettings | None:
     )
 
 
-def _timezone(name: str) -> str:
+def zone_named(name: str, source: str) -> ZoneInfo:
+    """The time zone of that name. Raises ConfigurationError that says where the name came from."""
     try:
-        ZoneInfo(name)
+        return ZoneInfo(name)
     except (OSError, ValueError):
-        message = f"AUDIT_TIMEZONE is {name!r}: set it to a name such as UTC or America/Chicago"
-        raise ConfigurationError(message) from None
-    return name
+        raise ConfigurationError(f"{source} is {name!r}: set it to a name such as UTC or America/Chicago") from None
 
 
 def _start_date(text: str | None) -> date:

@@ -1,0 +1,147 @@
+"""What people ask of the log: recent operations, ranges of days, and the logging switch.
+
+Importing this module is cheap: it is how a tool reaches `log_custom_operation`. psycopg comes with the first question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from audit_dagster.entry import LogEntry
+from audit_dagster.errors import InvalidInputError
+from audit_dagster.recording.recorder import log_custom_operation
+from audit_dagster.recording.switch import read_switch, write_switch
+from audit_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+__all__ = [
+    "AuditService",
+    "get_logging_status",
+    "log_custom_operation",
+    "recent_logs",
+    "set_global_logging",
+]
+
+_DETAILS = ("git_dirty", "command", "working_directory", "context")
+
+
+class AuditService:
+    """Reads the log. Each call first stores what waits in the spool, so that one sees what one just did."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """`settings` default to the environment's."""
+        self.settings = settings or Settings.load()
+
+    def recent_logs(
+        self, limit: int | None = 10, tool_name: str | None = None, minutes: float | None = None
+    ) -> list[dict[str, Any]]:
+        """The newest operations first, as `recent_entries` finds them, in the form of `as_record`."""
+        return [as_record(entry, self.settings.zone) for entry in self.recent_entries(limit, tool_name, minutes)]
+
+    def get_audit_logs(
+        self,
+        start_date: str | date | datetime,
+        end_date: str | date | datetime,
+        tool_name: str | None = None,
+        include_details: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Operations that started on the days from `start_date` to `end_date`, both included, in AUDIT_TIMEZONE.
+
+        With `include_details` the exact command, the working directory and the machine's context are there too.
+        Raises InvalidInputError for dates that are none, DatabaseError where the database does not answer.
+        """
+        entries = self.entries_between(start_date, end_date, tool_name)
+        return [as_record(entry, self.settings.zone, include_details=include_details) for entry in entries]
+
+    def recent_entries(
+        self, limit: int | None = 10, tool_name: str | None = None, minutes: float | None = None
+    ) -> list[LogEntry]:
+        """The newest `limit` operations (all where None), newest first, of one tool or the last `minutes` if given.
+
+        Raises InvalidInputError for a limit or minutes below one, DatabaseError where the database does not answer.
+        """
+        from audit_dagster.store.query import fetch_entries
+
+        if limit is not None and limit < 1:
+            raise InvalidInputError(f"the limit is {limit}: give a number from 1 up")
+        if minutes is not None and not 0 < minutes < 1e9:
+            raise InvalidInputError(f"minutes is {minutes}: give a number above 0")
+        since = None if minutes is None else datetime.now(UTC) - timedelta(minutes=minutes)
+        with self.database() as connection:
+            return fetch_entries(connection, "recent_logs", limit=limit, tool_name=tool_name, since=since)
+
+    def entries_between(
+        self, start_date: str | date | datetime, end_date: str | date | datetime, tool_name: str | None = None
+    ) -> list[LogEntry]:
+        """The entries behind `get_audit_logs`, in the order of their start."""
+        from audit_dagster.reports.windows import as_days, days_window
+        from audit_dagster.store.query import fetch_entries
+
+        window = days_window(*as_days(start_date, end_date), self.settings.zone)
+        with self.database() as connection:
+            return fetch_entries(connection, "entries_between", start=window.start, end=window.end, tool_name=tool_name)
+
+    @contextmanager
+    def database(self) -> Iterator[Connection[Any]]:
+        """A connection, after the spool was stored."""
+        from audit_dagster.store.connect import connect
+        from audit_dagster.store.drain import drain
+
+        drain(self.settings)
+        with connect(self.settings) as connection:
+            yield connection
+
+
+def as_record(entry: LogEntry, zone: ZoneInfo, *, include_details: bool = False) -> dict[str, Any]:
+    """The documented log entry for Python: `timestamp` is a datetime in `zone`, and `status` says success or failed.
+
+    An unknown duration is NaN and a missing note empty, so that a column of them keeps its type in a DataFrame.
+    """
+    record = entry.to_json()
+    record["timestamp"] = entry.timestamp.astimezone(zone)
+    record["status"] = "success" if entry.success else "failed"
+    record["note"] = entry.note or ""
+    if entry.duration_seconds is None:
+        record["duration_seconds"] = math.nan
+    if not include_details:
+        for name in _DETAILS:
+            del record[name]
+    return record
+
+
+def recent_logs(
+    limit: int | None = 10, tool_name: str | None = None, minutes: float | None = None
+) -> list[dict[str, Any]]:
+    """The newest operations first; see `AuditService.recent_logs`. `limit=None` asks for all of them."""
+    return AuditService().recent_logs(limit, tool_name, minutes)
+
+
+def set_global_logging(enabled: bool) -> None:
+    """Switch logging on or off for this and every later process of the user.
+
+    POSTGRES_LOGGING_STATUS, where it is set, overrides the switch. Raises AuditError where the file cannot be written.
+    """
+    write_switch(Settings.load(), enabled=enabled)
+
+
+def get_logging_status() -> dict[str, Any]:
+    """Whether operations are logged (`enabled`), what `decided_by` decides it, and what waits in the spool."""
+    from audit_dagster.recording.spool import waiting
+
+    settings = Settings.load()
+    switch = read_switch(settings)
+    quarantine = settings.spool_dir / "quarantine"
+    return {
+        "enabled": switch.enabled,
+        "decided_by": switch.decided_by,
+        "spool_dir": str(settings.spool_dir),
+        "waiting": len(waiting(settings.spool_dir)),
+        "quarantined": len(waiting(quarantine)),
+    }

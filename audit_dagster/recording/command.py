@@ -1,0 +1,182 @@
+"""`audit-dagster run -- COMMAND`: runs any command as itself and records it.
+
+Exit code, signals and the three streams are the command's. Only stderr passes through here, for the tail that becomes
+the error message; where it is a terminal the command still sees one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import termios
+import tty
+from pathlib import PurePath
+from types import FrameType
+
+from audit_dagster.recording.capture import PARENT_VARIABLE
+from audit_dagster.recording.recorder import Recording
+
+_TAIL_BYTES = 4000
+_CHUNK = 65536
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+_INTERPRETERS = ("python", "bash", "sh", "zsh", "perl", "ruby", "Rscript", "node", "julia")
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+
+
+def run_command(argv: list[str], tool_name: str | None, operation: str | None, note: str | None) -> int:
+    """Run `argv` and record it; the exit code is the command's, or -N where signal N ended it."""
+    recording = Recording(tool_name or default_tool_name(argv), operation or "run")
+    if note:
+        recording.notes.append(note)
+    recording.start(argv)
+    code, tail = _run(argv, recording.operation_id)
+    recording.results["exit_code"] = 128 - code if code < 0 else code
+    recording.finish(success=code == 0, error_message=_error(code, tail) if code else None)
+    return code
+
+
+def default_tool_name(argv: list[str]) -> str:
+    """The program's name, or its script's where the program is an interpreter."""
+    program = PurePath(argv[0]).name
+    if not program.startswith(_INTERPRETERS) or "-c" in argv:
+        return program
+    script = next((word for word in argv[1:] if not word.startswith("-")), program)
+    return script if "-m" in argv else PurePath(script).stem or program
+
+
+def _run(argv: list[str], operation_id: str | None) -> tuple[int, bytes]:
+    reader, writer = _terminal_like_stderr() if os.isatty(2) else os.pipe()
+    environment = {**os.environ, PARENT_VARIABLE: operation_id} if operation_id else None
+    with _Forwarding() as forwarding:
+        try:
+            child = subprocess.Popen(argv, stderr=writer, env=environment, close_fds=True)
+        except OSError as error:
+            os.close(writer)
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            message = f"{argv[0]}: {error.strerror}\n".encode("utf-8", "surrogateescape")
+            os.write(2, message)
+            return code, message
+        os.close(writer)
+        forwarding.to(child)
+        relay = _Relay(reader)
+        relay.follow(child)
+        return child.wait(), relay.tail
+
+
+def _terminal_like_stderr() -> tuple[int, int]:
+    """A terminal of the real one's size that changes no byte."""
+    reader, writer = os.openpty()
+    tty.setraw(writer)
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, fcntl.ioctl(2, termios.TIOCGWINSZ, b"\0" * 8))
+    return reader, writer
+
+
+class _Relay:
+    """Passes the command's stderr on, and keeps its tail."""
+
+    def __init__(self, reader: int) -> None:
+        self._reader = reader
+        self.tail = b""
+
+    def follow(self, child: subprocess.Popen[bytes]) -> None:
+        """Pass everything on until the command has ended."""
+        open_end = True
+        while open_end and child.poll() is None:
+            open_end = self._pass_on(timeout=0.05)
+        child.wait()
+        while open_end and select.select([self._reader], [], [], 0)[0]:
+            open_end = self._pass_on(timeout=0)
+        if open_end:
+            self._leave_to_background()
+        os.close(self._reader)
+
+    def _pass_on(self, timeout: float) -> bool:
+        """Pass one chunk on, if one comes; False at the end of the stream."""
+        if not select.select([self._reader], [], [], timeout)[0]:
+            return True
+        try:
+            chunk = os.read(self._reader, _CHUNK)
+        except OSError:  # a terminal whose last writer is gone
+            return False
+        with contextlib.suppress(OSError):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(2, view) :]
+        self.tail = (self.tail + chunk)[-_TAIL_BYTES:]
+        return bool(chunk)
+
+    def _leave_to_background(self) -> None:
+        """A daemon that the command left behind may write on: a process of its own passes that on until it ends."""
+        if os.fork() == 0:
+            os.setsid()
+            while self._pass_on(timeout=3600):
+                pass
+            os._exit(0)
+
+
+def _error(code: int, tail: bytes) -> str:
+    lines = tail.decode("utf-8", "replace").strip()
+    return lines or (f"ended by signal {-code}" if code < 0 else f"exit code {code}")
+
+
+class _Forwarding:
+    """Passes signals on to the command, which alone decides what they do."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pending: list[int] = []
+        self._before: dict[int, object] = {}
+
+    def to(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        for number in self._pending:
+            child.send_signal(number)
+
+    def __enter__(self) -> _Forwarding:
+        for number in _FORWARDED:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's choice stays
+                self._before[number] = signal.signal(number, self._forward)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and _is_foreground():
+            return  # Ctrl-C reached the command already: the terminal sends it to the whole group
+        if self._child is None:
+            self._pending.append(number)
+        else:
+            self._child.send_signal(number)
+
+
+def _is_foreground() -> bool:
+    return any(_terminal_group(stream) == os.getpgrp() for stream in (0, 1, 2))
+
+
+def _terminal_group(stream: int) -> int | None:
+    try:
+        return os.tcgetpgrp(stream)
+    except OSError:
+        return None
+
+
+def end_like(code: int) -> None:
+    """End this process as the command ended: by the same signal where a signal ended it."""
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command left its own core file, if any
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+__all__ = ["default_tool_name", "end_like", "run_command"]

@@ -1,0 +1,148 @@
+"""`log_custom_operation`: records a block of code as one operation.
+
+Every failure of recording is caught, told once on stderr, and never changes what the recorded code does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any
+
+from audit_dagster.recording import capture, drainer
+from audit_dagster.recording.spool import SpoolFile
+from audit_dagster.recording.storable import Storable
+from audit_dagster.recording.switch import read_switch
+from audit_dagster.settings import Settings
+
+_LONGEST_ERROR = 10_000
+_current: ContextVar[str | None] = ContextVar("audit_dagster_current_operation", default=None)
+_warned = False
+
+
+class Recording:
+    """One operation being recorded, from `start` to `finish`. Nothing in it raises."""
+
+    def __init__(self, tool_name: str, operation: str) -> None:
+        self.tool_name = tool_name
+        self.operation = operation
+        self.operation_id: str | None = None
+        self.parameters: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self._settings: Settings | None = None
+        self._file: SpoolFile | None = None
+        self._started = time.monotonic()
+
+    def start(self, command: list[str] | None, parent: str | None = None) -> None:
+        """Capture what is known now and open the spool file."""
+        with _harmless("this operation is not recorded"):
+            settings = Settings.load()
+            if not read_switch(settings).enabled:
+                return
+            form = capture.begin_form(self.tool_name, self.operation, command, parent)
+            name = f"{time.time_ns()}-{form['operation_id']}"
+            self._file = SpoolFile(settings.spool_dir, name, Storable().convert(form))
+            self._settings = settings
+            self.operation_id = form["operation_id"]
+        self._started = time.monotonic()
+
+    def finish(self, *, success: bool, error_message: str | None) -> None:
+        """Write the end and wake the drainer."""
+        duration = max(0.0, time.monotonic() - self._started)
+        if self._file is None or self._settings is None:
+            return
+        with _harmless("the end of this operation is not recorded"):
+            storable = Storable()
+            end = {
+                "parameters": storable.convert(self.parameters),
+                "results": storable.convert(self.results),
+                "note": storable.text("\n".join(self.notes)) if self.notes else None,
+                "error_message": storable.text(error_message[:_LONGEST_ERROR]) if error_message else None,
+                "success": success,
+                "duration_seconds": duration,
+            }
+            if storable.changed:
+                end["sanitised"] = storable.changed
+            self._file.finish(end)
+            drainer.wake(self._settings)
+
+
+class log_custom_operation(contextlib.ContextDecorator):  # noqa: N801 - the documented name
+    """Record a block as an operation of `tool_name`.
+
+    ::
+
+        with log_custom_operation("custom_analysis", "statistical_summary") as logger:
+            logger.add_result("mean_temperature", 21.5)
+            logger.add_note("Statistical summary of temperature data")
+
+    An exception inside is recorded and goes on its way; a result `success` that is false marks the operation as
+    failed. Logging that is switched off, or that fails, changes nothing for the block.
+    """
+
+    def __init__(self, tool_name: str, operation: str) -> None:
+        self._recording = Recording(str(tool_name), str(operation))
+        self._token: Token[str | None] | None = None
+
+    def _recreate_cm(self) -> log_custom_operation:
+        return log_custom_operation(self._recording.tool_name, self._recording.operation)
+
+    def add_parameter(self, name: str, value: Any) -> None:
+        """Note one of the operation's inputs."""
+        self._recording.parameters[name] = value
+
+    def add_result(self, name: str, value: Any) -> None:
+        """Note one of the operation's outcomes."""
+        self._recording.results[name] = value
+
+    def add_note(self, note: str) -> None:
+        """Say something in your own words; several notes become lines of one."""
+        self._recording.notes.append(str(note))
+
+    def __enter__(self) -> log_custom_operation:
+        self._recording.start(capture.process_command(), parent=_current.get())
+        self._token = _current.set(self._recording.operation_id or _current.get())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
+        failed = error is not None and not _is_clean_exit(error)
+        reported = self._recording.results.get("success", True)
+        success = not failed and reported is not False
+        self._recording.finish(success=success, error_message=_error_text(error) if failed else None)
+
+
+def _is_clean_exit(error: BaseException) -> bool:
+    return isinstance(error, SystemExit) and error.code in (None, 0)
+
+
+def _error_text(error: BaseException | None) -> str:
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # an exception's own __str__ may fail
+        text = "<no text>"
+    return f"{kind}: {text}" if text else kind
+
+
+@contextlib.contextmanager
+def _harmless(consequence: str) -> Any:
+    """Swallow whatever recording raises; say so once per process."""
+    global _warned  # noqa: PLW0603 - once per process is what it says
+    try:
+        yield
+    except Exception as error:
+        if not _warned:
+            _warned = True
+            with contextlib.suppress(Exception):
+                print(f"audit-dagster: {consequence}: {_error_text(error)}", file=sys.stderr)  # noqa: T201
+
+
+__all__ = ["Recording", "log_custom_operation"]

@@ -1,0 +1,101 @@
+"""The spool: one small file per operation on the local disk.
+
+A file is made as `.tmp`, locked, given its `begin` line and only then renamed to `.op`, so that a `.op` file whose lock
+is free and which has no `end` line belongs to a process that died. Every line carries its length and checksum.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import weakref
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SUFFIX = ".op"
+_open_files: weakref.WeakSet[SpoolFile] = weakref.WeakSet()
+
+
+class SpoolError(Exception):
+    """A spool file that nobody can read: its message says why."""
+
+
+class SpoolFile:
+    """The file of one running operation. The lock is held until `finish` or the death of the process."""
+
+    def __init__(self, folder: Path, name: str, begin: dict[str, Any]) -> None:
+        """Create `folder/name.op` with its begin line. Raises OSError."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = folder / f"{name}.tmp"
+        self._descriptor: int | None = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        _open_files.add(self)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        os.write(self._descriptor, _line(begin))
+        draft.rename(folder / f"{name}{SUFFIX}")
+
+    def finish(self, end: dict[str, Any]) -> None:
+        """Append the end line, see it on the disk, and let go of the lock. Raises OSError."""
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, _line(end))
+            os.fdatasync(self._descriptor)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _close_inherited() -> None:
+    # A lock is shared across fork: a child that lives on would make a dead operation look alive.
+    for file in list(_open_files):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
+
+
+def waiting(folder: Path) -> list[Path]:
+    """The spool's files, oldest first, running operations included."""
+    try:
+        return sorted(folder.glob(f"*{SUFFIX}"))
+    except OSError:
+        return []
+
+
+def read_lines(descriptor: int) -> Iterator[dict[str, Any]]:
+    """The lines of an open spool file. A torn last line is no error: its process died while writing it.
+
+    Raises SpoolError where a line's checksum or JSON does not fit.
+    """
+    with os.fdopen(os.dup(descriptor), "rb") as stream:
+        stream.seek(0)
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            yield _parsed(line)
+
+
+def _line(form: dict[str, Any]) -> bytes:
+    text = json.dumps(form, allow_nan=False, separators=(",", ":")).encode()
+    return b"%08x %d %s\n" % (zlib.crc32(text), len(text), text)
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        checksum, length, text = line.rstrip(b"\n").split(b" ", 2)
+        if int(length) != len(text) or int(checksum, 16) != zlib.crc32(text):
+            raise SpoolError("a line's checksum does not fit")
+        form = json.loads(text)
+    except ValueError as error:
+        raise SpoolError(f"a line cannot be read: {error}") from error
+    if not isinstance(form, dict):
+        raise SpoolError("a line is no JSON object")
+    return form

@@ -1,0 +1,298 @@
+"""Documents on the disk: rows are read, pure functions render them, and files are written.
+
+Dagster's assets, the facade and the command line all come here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit_dagster.audit_service import AuditService
+from audit_dagster.entry import LogEntry
+from audit_dagster.errors import AuditError, EntryError, InvalidInputError
+from audit_dagster.render import file_name
+from audit_dagster.reports import daily, tools, weekly
+from audit_dagster.reports.windows import (
+    Window,
+    as_days,
+    day_window,
+    days_window,
+    monday_of,
+    week_name,
+    week_window,
+)
+from audit_dagster.reproduction.plan import Plan, ScriptConfig, make_plan
+from audit_dagster.reproduction.script import reproduction_script
+from audit_dagster.settings import Settings
+from audit_dagster.store.query import fetch, fetch_entries
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+__all__ = [
+    "Document",
+    "ReportService",
+    "create_custom_reproduction_script",
+    "create_reproduction_script",
+    "generate_report",
+]
+
+_MOST_FAILURES = 50
+_MOST_PARAMETERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file that was written, and how many operations it is about."""
+
+    path: Path
+    text: str
+    operations: int
+    failed: int
+
+
+class ReportService:
+    """Writes reports and scripts of what is in the database."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """`settings` default to the environment's."""
+        self.settings = settings or Settings.load()
+        self.audit = AuditService(self.settings)
+
+    def generate_report(
+        self,
+        start_date: str | date | datetime,
+        end_date: str | date | datetime,
+        output_dir: str | os.PathLike[str] = "logs",
+        tool_name: str | None = None,
+    ) -> list[str]:
+        """Write a daily report of each day of the range, ends included, on which anything ran; the files' paths.
+
+        Raises InvalidInputError for bad dates, AuditError where the folder cannot be written.
+        """
+        window = days_window(*as_days(start_date, end_date), self.settings.zone)
+        with self.audit.database() as connection:
+            days = fetch(
+                connection,
+                "days_with_entries",
+                start=window.start,
+                end=window.end,
+                zone=self.settings.timezone,
+                tool_name=tool_name,
+            )
+            return [
+                str(self.write_daily_report(connection, row["day"], Path(output_dir), tool_name).path) for row in days
+            ]
+
+    def generate_weekly_reports(
+        self,
+        start_date: str | date | datetime,
+        end_date: str | date | datetime,
+        output_dir: str | os.PathLike[str] = "logs",
+    ) -> dict[str, str]:
+        """Write the summary of each ISO week that the range touches: {"2023-W24": path}.
+
+        Raises as `generate_report` does.
+        """
+        first, last = as_days(start_date, end_date)
+        mondays = [monday_of(first)]
+        while mondays[-1] + timedelta(weeks=1) <= last:
+            mondays.append(mondays[-1] + timedelta(weeks=1))
+        with self.audit.database() as connection:
+            written = [self.write_weekly_summary(connection, monday, Path(output_dir)) for monday in mondays]
+        return {week_name(monday): str(document.path) for monday, document in zip(mondays, written, strict=True)}
+
+    def write_daily_report(
+        self, connection: Connection[Any], day: date, folder: Path, tool_name: str | None = None
+    ) -> Document:
+        """Write `folder/2023-06-15.md`, with the tool's name in it where the report is of one tool."""
+        entries = self._entries(connection, day_window(day, self.settings.zone), tool_name)
+        text = daily.daily_report(day, entries, self.settings.zone)
+        stem = f"{day}_{file_name(tool_name)}" if tool_name is not None else f"{day}"
+        return _document(folder / f"{stem}.md", text, len(entries), sum(not entry.success for entry in entries))
+
+    def write_weekly_summary(self, connection: Connection[Any], monday: date, folder: Path) -> Document:
+        """Write `folder/2023-W24.md`."""
+        window = week_window(monday, self.settings.zone)
+        before = week_window(monday - timedelta(weeks=1), self.settings.zone)
+        whole, previous = _all_tools(window), _all_tools(before)
+        rows = weekly.WeekRows(
+            totals=fetch(connection, "window_totals", **whole)[0],
+            previous_totals=fetch(connection, "window_totals", **previous)[0],
+            tools=fetch(connection, "tool_usage", **whole),
+            previous_tools=fetch(connection, "tool_usage", **previous),
+            per_day=fetch(connection, "operations_per_day", **whole, zone=self.settings.timezone),
+            users=fetch(connection, "user_activity", **whole),
+            failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
+        )
+        text = weekly.weekly_summary(monday, rows, self.settings.zone)
+        totals = rows.totals
+        return _document(folder / f"{week_name(monday)}.md", text, totals["operations"], totals["failed"])
+
+    def write_tool_report(self, connection: Connection[Any], monday: date, tool_name: str, folder: Path) -> Document:
+        """Write `folder/sensing-data/2023-W24.md`."""
+        window = week_window(monday, self.settings.zone)
+        before = week_window(monday - timedelta(weeks=1), self.settings.zone)
+        bounds = {"start": window.start, "end": window.end, "tool_name": tool_name}
+        bounds_before = {"start": before.start, "end": before.end, "tool_name": tool_name}
+        rows = tools.ToolRows(
+            usage=next(iter(fetch(connection, "tool_usage", **bounds)), None),
+            previous_usage=next(iter(fetch(connection, "tool_usage", **bounds_before)), None),
+            per_day=fetch(connection, "operations_per_day", **bounds, zone=self.settings.timezone),
+            users=fetch(connection, "user_activity", **bounds),
+            parameters=fetch(connection, "parameter_values", **bounds, limit=_MOST_PARAMETERS),
+            failures=fetch(connection, "failure_causes", **bounds, limit=_MOST_FAILURES),
+        )
+        text = tools.tool_report(monday, tool_name, rows, self.settings.zone)
+        usage = rows.usage or {"operations": 0, "failed": 0}
+        path = folder / file_name(tool_name) / f"{week_name(monday)}.md"
+        return _document(path, text, usage["operations"], usage["failed"])
+
+    def write_day_script(self, connection: Connection[Any], day: date, folder: Path) -> tuple[Document, Plan]:
+        """Write `folder/2023-06-15.sh`, which runs that day's operations again."""
+        entries = self._entries(connection, day_window(day, self.settings.zone), None)
+        return write_script(entries, folder / f"{day}.sh", ScriptConfig())
+
+    def _entries(self, connection: Connection[Any], window: Window, tool_name: str | None) -> list[LogEntry]:
+        return fetch_entries(connection, "entries_between", start=window.start, end=window.end, tool_name=tool_name)
+
+
+def generate_report(
+    start_date: str | date | datetime,
+    end_date: str | date | datetime,
+    output_dir: str | os.PathLike[str] = "logs",
+    tool_name: str | None = None,
+) -> list[str]:
+    """Write daily reports; see `ReportService.generate_report`."""
+    return ReportService().generate_report(start_date, end_date, output_dir, tool_name)
+
+
+def create_reproduction_script(
+    logs_dir: str | os.PathLike[str] = "logs", output_file: str | os.PathLike[str] = "reproduce_commands.sh"
+) -> dict[str, Any]:
+    """Write a script that runs again what the reports in `logs_dir` still hold, in the order of their start.
+
+    Returns `script_path`, `operation_count` (the script's steps), `start_date` and `end_date` (ISO days in
+    AUDIT_TIMEZONE, None where there is no operation) and `left_out` (reasons by operation id). Raises
+    InvalidInputError where the folder has no reports.
+    """
+    document, plan = write_script(logs_entries(logs_dir), Path(output_file), ScriptConfig())
+    return script_info(document, plan, Settings.load())
+
+
+def create_custom_reproduction_script(
+    logs_dir: str | os.PathLike[str] = "logs",
+    output_file: str | os.PathLike[str] = "reproduce_commands.sh",
+    config: Mapping[str, Any] | None = None,
+) -> str:
+    """As `create_reproduction_script`, with `include_tools`, `exclude_operations`, `add_timing`, `add_error_handling`.
+
+    Returns the script's path. Raises InvalidInputError for any other key.
+    """
+    chosen = ScriptConfig.from_mapping(config)
+    document, _ = write_script(logs_entries(logs_dir), Path(output_file), chosen)
+    return str(document.path)
+
+
+def logs_entries(logs_dir: str | os.PathLike[str]) -> list[LogEntry]:
+    """The entries of every Markdown report, and of every execution log of earlier tools, below a folder.
+
+    Raises InvalidInputError where the folder is missing, holds no reports, or a report's entry was damaged.
+    """
+    folder = Path(logs_dir)
+    if not folder.is_dir():
+        raise InvalidInputError(f"there is no folder {folder}: write reports first with `audit-dagster report`")
+    found: list[LogEntry] = []
+    recognised = False
+    for path in sorted(folder.rglob("*.md")):
+        text = _read(path)
+        if text.startswith("# Audit Report - "):
+            recognised = True
+            found += _report_entries(path, text)
+        else:
+            earlier = _earlier_log(path, text)
+            recognised = recognised or bool(earlier)
+            found += earlier
+    if not recognised:
+        raise InvalidInputError(f"the folder {folder} has no reports: write some with `audit-dagster report`")
+    return found
+
+
+def write_script(entries: Sequence[LogEntry], path: Path, config: ScriptConfig) -> tuple[Document, Plan]:
+    """Plan the entries, and write the script, executable."""
+    plan = make_plan(entries, config)
+    text = reproduction_script(plan, datetime.now(UTC), config)
+    failed = sum(not entry.success for entry in entries)
+    return _document(path, text, len(entries), failed, mode=0o755), plan
+
+
+def script_info(document: Document, plan: Plan, settings: Settings) -> dict[str, Any]:
+    """What `create_reproduction_script` returns."""
+
+    def day(moment: datetime | None) -> str | None:
+        return moment.astimezone(settings.zone).date().isoformat() if moment else None
+
+    return {
+        "script_path": str(document.path),
+        "operation_count": len(plan.steps),
+        "start_date": day(plan.start),
+        "end_date": day(plan.end),
+        "left_out": {item.entry.operation_id: item.reason for item in plan.left_out},
+    }
+
+
+def _report_entries(path: Path, text: str) -> list[LogEntry]:
+    try:
+        return list(daily.entries_in(text))
+    except EntryError as error:
+        raise InvalidInputError(f"{path}: {error}: write the report anew, or take the section out") from error
+
+
+def _earlier_log(path: Path, text: str) -> list[LogEntry]:
+    from audit_dagster.importers.markdown_logs import is_execution_log, parse_log
+
+    if not is_execution_log(text):
+        return []
+    try:
+        return [parse_log(text, Settings.load().zone, path.name)]
+    except EntryError as error:
+        raise InvalidInputError(f"{path}: {error}: take the file out of the folder") from error
+
+
+def _all_tools(window: Window) -> dict[str, Any]:
+    return {"start": window.start, "end": window.end, "tool_name": None}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise AuditError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _document(path: Path, text: str, operations: int, failed: int, mode: int = 0o644) -> Document:
+    """Write a file so that a reader finds the old one or the new one, never half of it."""
+    try:
+        with _replacing(path, mode) as draft:
+            draft.write_text(text, "utf-8")
+    except OSError as error:
+        raise AuditError(f"cannot write {path}: {error.strerror}: choose another folder or file") from error
+    return Document(path, text, operations, failed)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, mode: int) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield draft
+        draft.chmod(mode)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Rows become documents: pure functions, no connection and no file."""

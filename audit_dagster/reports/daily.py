@@ -1,0 +1,103 @@
+"""The daily report: the documented Markdown form, each operation with its entry in a comment.
+
+The comment makes a folder of reports all that a reproduction script needs: who deletes a section takes that operation
+out of the script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from audit_dagster.entry import LogEntry
+from audit_dagster.errors import EntryError
+from audit_dagster.render import number, render, seconds
+
+_COMMENT_START = "<!-- audit-entry: "
+_COMMENT_END = " -->"
+_RECORDS = ("records_extracted", "records_processed", "records")
+_LONGEST_VALUE = 300
+
+
+def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
+    """The report of the operations that started on `day` of `zone`, given in the order of their start."""
+    return render(
+        "daily_report.md.j2",
+        day=day,
+        zone=zone.key,
+        total=len(entries),
+        failed=sum(not entry.success for entry in entries),
+        tools=list(dict.fromkeys(entry.tool_name for entry in entries)),
+        operations=(
+            {
+                "time": entry.timestamp.astimezone(zone).strftime("%H:%M:%S"),
+                "tool": entry.tool_name,
+                "name": entry.operation,
+                "success": entry.success,
+                "facts": facts(entry),
+                "command": " ".join(entry.command) if entry.command else None,
+                "entry": entry.to_json(),
+            }
+            for entry in entries
+        ),
+    )
+
+
+def facts(entry: LogEntry) -> list[tuple[str, str]]:
+    """(label, value) pairs in the documented order: project, dates, records, duration, output."""
+    parameters, results = dict(entry.parameters), dict(entry.results)
+    found: list[tuple[str, Any]] = [("Project", parameters.pop("project", None))]
+    if parameters.get("start_date") and parameters.get("end_date"):
+        found.append(("Date Range", f"{parameters.pop('start_date')} to {parameters.pop('end_date')}"))
+    found += [(label(name), value) for name, value in parameters.items()]
+    records = next((name for name in _RECORDS if isinstance(results.get(name), int)), None)
+    if records:
+        found.append(("Records", number(results.pop(records))))
+    found.append(("Duration", seconds(entry.duration_seconds)))
+    found.append(("Output", results.pop("output_file", None)))
+    found += [(label(name), value) for name, value in results.items()]
+    found += [("Note", entry.note), ("Error", entry.error_message)]
+    return [(name, shown(value)) for name, value in found if value not in (None, "", [], {})]
+
+
+def label(name: str) -> str:
+    """node_id → Node Id"""
+    return name.replace("_", " ").replace("-", " ").title()
+
+
+def shown(value: Any) -> str:
+    """A value as a reader sees it: lists with commas, objects as JSON, long texts cut (the comment has them whole)."""
+    if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
+        text = ", ".join(str(item) for item in value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def entries_in(report: str) -> Iterator[LogEntry]:
+    """The entries that a report still carries. Raises EntryError where a comment was damaged."""
+    for line in report.splitlines():
+        if line.startswith(_COMMENT_START) and line.endswith(_COMMENT_END):
+            try:
+                form = json.loads(line[len(_COMMENT_START) : -len(_COMMENT_END)])
+            except ValueError as error:
+                raise EntryError(f"a comment with an entry is damaged: {error}") from None
+            if not isinstance(form, dict):
+                raise EntryError("a comment with an entry holds no JSON object")
+            yield LogEntry.from_json(form)
+
+
+def totals_in(report: str) -> tuple[int, int]:
+    """(operations, failed) as the report's summary states them. Raises EntryError where it states none."""
+    stated = {}
+    for line in report.splitlines():
+        name, _, value = line.removeprefix("- ").partition(": ")
+        if name in {"Total Operations", "Failed"} and name not in stated:
+            stated[name] = int(value.split(" ")[0].replace(",", ""))
+    try:
+        return stated["Total Operations"], stated["Failed"]
+    except KeyError as error:
+        raise EntryError(f"the report states no {error}") from None

@@ -1,0 +1,69 @@
+"""Days and ISO weeks of a zone as half-open windows of time."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from audit_dagster.errors import InvalidInputError
+
+
+class Window(NamedTuple):
+    """`[start, end)`, both timezone-aware. A day with a clock change has 23 or 25 hours."""
+
+    start: datetime
+    end: datetime
+
+
+def day_window(day: date, zone: ZoneInfo) -> Window:
+    """From midnight to midnight of the zone."""
+    return days_window(day, day, zone)
+
+
+def week_window(monday: date, zone: ZoneInfo) -> Window:
+    """The seven days from `monday`."""
+    return days_window(monday, monday + timedelta(days=6), zone)
+
+
+def days_window(first: date, last: date, zone: ZoneInfo) -> Window:
+    """From the midnight that begins `first` to the midnight that ends `last`."""
+    return Window(_midnight(first, zone), _midnight(last + timedelta(days=1), zone))
+
+
+def monday_of(day: date) -> date:
+    """The Monday that begins the ISO week of `day`."""
+    return day - timedelta(days=day.weekday())
+
+
+def week_name(monday: date) -> str:
+    """2023-W24"""
+    year, week, _ = monday.isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def as_day(value: str | date | datetime, name: str) -> date:
+    """A day given as YYYY-MM-DD, date or datetime. Raises InvalidInputError that names the argument."""
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except (ValueError, TypeError):
+        raise InvalidInputError(f"{name} is {value!r}: give a date as YYYY-MM-DD, such as 2023-06-15") from None
+
+
+def as_days(start: str | date | datetime, end: str | date | datetime) -> tuple[date, date]:
+    """First and last day of a range, both included. Raises InvalidInputError where the end comes first."""
+    first, last = as_day(start, "the start date"), as_day(end, "the end date")
+    if last < first:
+        raise InvalidInputError(f"the end date {last} is before the start date {first}: swap them")
+    return first, last
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    try:
+        return datetime(day.year, day.month, day.day, tzinfo=zone)
+    except OverflowError:
+        raise InvalidInputError(f"the date {day} is out of range") from None

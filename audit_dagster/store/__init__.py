@@ -1,0 +1,1 @@
+"""Entries meet PostgreSQL: the server, the schema, the queries, the drain."""

@@ -1,0 +1,73 @@
+"""A connection to the database that the settings name, or to the embedded server where they name none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from audit_dagster.errors import DatabaseError
+from audit_dagster.settings import PostgresSettings, Settings
+from audit_dagster.store import embedded
+from audit_dagster.store.migrate import migrate, pending
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_CONNECT_TIMEOUT_SECONDS = 5
+
+
+def connect(settings: Settings, *, check_schema: bool = True) -> Connection[Any]:
+    """Open an autocommit connection in UTC whose rows are tuples; the caller closes it, best with `with`.
+
+    The embedded server's schema is kept up to date here; a server named by POSTGRES_* gets its schema from `init-db`.
+    Raises DatabaseError with the one thing to do.
+    """
+    connection = open_connection(server(settings))
+    if check_schema and (missing := pending(connection)):
+        if settings.postgres is None:
+            migrate(connection)
+        else:
+            connection.close()
+            raise DatabaseError(
+                f"the database '{settings.postgres.db}' lacks the schema ({len(missing)} migrations): "
+                "run `audit-dagster init-db`"
+            )
+    return connection
+
+
+def server(settings: Settings) -> PostgresSettings:
+    """The server that serves these settings; starts the embedded one where none is named."""
+    return settings.postgres or embedded.use(settings.state_dir)
+
+
+def open_connection(server: PostgresSettings) -> Connection[Any]:
+    """Connect to `server` without looking at its schema. Raises DatabaseError."""
+    import psycopg
+
+    try:
+        return psycopg.connect(
+            host=server.host,
+            port=server.port,
+            dbname=server.db,
+            user=server.user,
+            password=server.password or None,
+            application_name="audit_dagster",
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            options="-c timezone=UTC",
+            autocommit=True,
+            # Plans made for the bound values: with `tool_name IS NULL OR …` a generic plan reads everything.
+            prepare_threshold=None,
+        )
+    except (psycopg.Error, UnicodeError) as error:
+        raise DatabaseError(_advice(server, str(error))) from error
+
+
+def _advice(server: PostgresSettings, message: str) -> str:
+    place = f"PostgreSQL at {server.host}:{server.port}"
+    if "password" in message or "authentication" in message or ("role" in message and "does not exist" in message):
+        return (
+            f"PostgreSQL at {place} refused the login of '{server.user}': correct POSTGRES_USER and POSTGRES_PASSWORD"
+        )
+    if "does not exist" in message:
+        return f"{place} has no database '{server.db}': create it, or correct POSTGRES_DB"
+    reason = " ".join(message.split()) or "no answer"
+    return f"cannot reach {place} ({reason}): start it, or correct POSTGRES_HOST and POSTGRES_PORT"

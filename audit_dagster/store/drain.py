@@ -1,0 +1,220 @@
+"""Carries the spool to the database: one drainer per spool, idempotent, and one bad entry never holds up the others.
+
+A file's lock is held until its row is committed, and only then is the file removed: a crash in between stores it again,
+which `audit_append` answers with `duplicate`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit_dagster.entry import LogEntry
+from audit_dagster.errors import AuditError, EntryError
+from audit_dagster.recording.drainer import BACKOFF_NAME, LOCK_NAME
+from audit_dagster.recording.spool import SpoolError, read_lines, waiting
+from audit_dagster.settings import Settings
+from audit_dagster.store.connect import connect
+from audit_dagster.store.query import append
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+BATCH = 200
+QUARANTINE = "quarantine"
+DIED = "the process ended before the operation finished"
+_DRAFT_SUFFIX = ".tmp"
+_DRAFT_AGE_SECONDS = 60
+_LINGER_SECONDS = 1.0
+_FIRST_BACKOFF_SECONDS = 5
+_LONGEST_BACKOFF_SECONDS = 600
+_STATEMENT_TIMEOUT = "SET statement_timeout = '30s'"
+
+
+@dataclass(slots=True)
+class Drained:
+    """What one drain did with the spool's files."""
+
+    stored: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+
+
+@dataclass(slots=True)
+class _Held:
+    path: Path
+    descriptor: int
+    entry: LogEntry
+
+
+def drain(settings: Settings) -> Drained:
+    """Store every finished or abandoned operation of the spool.
+
+    Waits for a drainer that is at work already. Raises DatabaseError where the database cannot be reached; the spool is
+    then as it was.
+    """
+    drained = Drained()
+    if not has_work(settings.spool_dir):
+        return drained
+    with _only_drainer(settings.spool_dir, wait=True):
+        _drain_locked(settings, drained)
+    return drained
+
+
+def has_work(spool_dir: Path) -> bool:
+    """Whether any file waits, a running operation's included."""
+    return bool(waiting(spool_dir))
+
+
+def main() -> None:
+    """The detached drainer: drains until the spool has been empty for a second, then looks once more and ends."""
+    settings = Settings.load()
+    while True:
+        try:
+            with _only_drainer(settings.spool_dir, wait=False):
+                _drain_until_quiet(settings)
+        except BlockingIOError:
+            return
+        except AuditError:
+            _back_off(settings.spool_dir)
+            return
+        if not _finished_files(settings.spool_dir):
+            return
+
+
+def _drain_until_quiet(settings: Settings) -> None:
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < _LINGER_SECONDS:
+        drained = Drained()
+        if _finished_files(settings.spool_dir):
+            _drain_locked(settings, drained)
+            (settings.spool_dir / BACKOFF_NAME).unlink(missing_ok=True)
+        if drained.stored or drained.duplicates or drained.quarantined:
+            quiet_since = time.monotonic()
+        time.sleep(0.1)
+
+
+def _drain_locked(settings: Settings, drained: Drained) -> None:
+    _remove_old_drafts(settings.spool_dir)
+    with connect(settings) as connection:
+        connection.execute(_STATEMENT_TIMEOUT)
+        held: list[_Held] = []
+        for path in waiting(settings.spool_dir):
+            taken = _take(path, drained)
+            if taken is not None:
+                held.append(taken)
+            if len(held) == BATCH:
+                _store(connection, held, drained)
+                held = []
+        _store(connection, held, drained)
+
+
+def _take(path: Path, drained: Drained) -> _Held | None:
+    """Lock and read one file; None for a running operation's. An unreadable one goes to quarantine."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _Held(path, descriptor, _entry(descriptor))
+    except BlockingIOError:
+        pass
+    except (SpoolError, EntryError) as error:
+        _quarantine(path, str(error), drained)
+    os.close(descriptor)
+    return None
+
+
+def _entry(descriptor: int) -> LogEntry:
+    lines = list(read_lines(descriptor))
+    if not lines:
+        raise SpoolError("the file has no begin line")
+    form: dict[str, Any] = {**lines[0]}
+    end = lines[1] if len(lines) > 1 else {"success": False, "error_message": DIED}
+    sanitised = end.pop("sanitised", None)
+    form.update(end)
+    if sanitised:
+        form["context"] = {**form["context"], "sanitised": sanitised}
+    return LogEntry.from_json(form)
+
+
+def _store(connection: Connection[Any], held: list[_Held], drained: Drained) -> None:
+    try:
+        answers = append(connection, [item.entry for item in held])
+        for item, answer in zip(held, answers, strict=True):
+            if answer in {"stored", "duplicate"}:
+                item.path.unlink(missing_ok=True)
+                drained.stored += answer == "stored"
+                drained.duplicates += answer == "duplicate"
+            else:
+                _quarantine(item.path, answer, drained)
+    finally:
+        for item in held:
+            os.close(item.descriptor)
+
+
+def _quarantine(path: Path, reason: str, drained: Drained) -> None:
+    folder = path.parent / QUARANTINE
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / f"{path.stem}.reason").write_text(f"{reason}\n", "utf-8")
+    path.rename(folder / path.name)
+    drained.quarantined += 1
+
+
+@contextlib.contextmanager
+def _only_drainer(spool_dir: Path, *, wait: bool) -> Iterator[None]:
+    descriptor = os.open(spool_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _finished_files(spool_dir: Path) -> bool:
+    return any(_is_unlocked(path) for path in waiting(spool_dir))
+
+
+def _is_unlocked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _remove_old_drafts(spool_dir: Path) -> None:
+    """A draft is a begin line whose process died before the operation's code ran."""
+    for draft in spool_dir.glob(f"*{_DRAFT_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _DRAFT_AGE_SECONDS and _is_unlocked(draft):
+                draft.unlink()
+
+
+def _back_off(spool_dir: Path) -> None:
+    path = spool_dir / BACKOFF_NAME
+    try:
+        failures = int(json.loads(path.read_text("utf-8"))["failures"]) + 1
+    except (OSError, ValueError, KeyError, TypeError):
+        failures = 1
+    delay = min(_FIRST_BACKOFF_SECONDS * 2 ** (failures - 1), _LONGEST_BACKOFF_SECONDS)
+    with contextlib.suppress(OSError):
+        path.write_text(json.dumps({"failures": failures, "not_before": time.time() + delay}), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

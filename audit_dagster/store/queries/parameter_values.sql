@@ -1,0 +1,13 @@
+-- The parameter values that one tool was given most often in [start, end), with how often it then failed.
+-- start, end: timestamptz, tool_name: text, limit: integer
+SELECT given.name,
+       left(given.value, 200) AS value,
+       count(*) AS operations,
+       count(*) FILTER (WHERE NOT success) AS failed
+FROM audit_logs, jsonb_each_text(parameters) AS given (name, value)
+WHERE timestamp >= %(start)s AND timestamp < %(end)s
+  AND tool_name = %(tool_name)s
+  AND given.value IS NOT NULL
+GROUP BY 1, 2
+ORDER BY operations DESC, name, value
+LIMIT %(limit)s

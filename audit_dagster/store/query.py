@@ -1,0 +1,90 @@
+"""Runs the named `.sql` files in `queries/`: one query each, bound values only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from audit_dagster.entry import LogEntry
+from audit_dagster.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+Row = dict[str, Any]
+
+
+@cache
+def sql(name: str) -> bytes:
+    """The text of `queries/<name>.sql`."""
+    return (files("audit_dagster.store") / "queries" / f"{name}.sql").read_bytes()
+
+
+def fetch(connection: Connection[Any], name: str, **parameters: Any) -> list[Row]:
+    """All rows of a named query, as mappings. Raises DatabaseError in one sentence."""
+    import psycopg
+    from psycopg.rows import dict_row
+
+    try:
+        with connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(sql(name), parameters).fetchall()
+    except psycopg.Error as error:
+        raise DatabaseError(f"the database could not answer '{name}': {_first_line(error)}") from error
+
+
+def fetch_entries(connection: Connection[Any], name: str, **parameters: Any) -> list[LogEntry]:
+    """The rows of a query over `audit_logs` as entries."""
+    return [entry_from_row(row) for row in fetch(connection, name, **parameters)]
+
+
+def entry_from_row(row: Row) -> LogEntry:
+    """A row of `audit_logs` as the entry that was appended."""
+    return LogEntry(
+        operation_id=str(row["operation_id"]),
+        timestamp=row["timestamp"],
+        tool_name=row["tool_name"],
+        operation=row["operation"],
+        user_name=row["user_name"],
+        success=row["success"],
+        git_branch=row["git_branch"],
+        git_commit_hash=row["git_commit_hash"],
+        git_dirty=row["git_dirty"],
+        parameters=row["parameters"],
+        results=row["results"],
+        duration_seconds=row["duration_seconds"],
+        error_message=row["error_message"],
+        note=row["note"],
+        command=row["command"],
+        working_directory=row["working_directory"],
+        context=row["context"],
+    )
+
+
+def append(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str]:
+    """Store entries; for each, in their order: `stored`, `duplicate`, `conflict` or `refused: REASON`.
+
+    All in one statement; where PostgreSQL refuses one, each by itself, so that one bad entry never holds up the others.
+    Raises DatabaseError where the database cannot take any.
+    """
+    import psycopg
+
+    try:
+        return _append_at_once(connection, entries) if entries else []
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        if len(entries) == 1:
+            return [f"refused: {_first_line(error)}"]
+    except psycopg.Error as error:
+        raise DatabaseError(f"the database did not take the entries: {_first_line(error)}") from error
+    return [append(connection, [entry])[0] for entry in entries]
+
+
+def _append_at_once(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str]:
+    forms = [json.dumps(entry.to_json(), allow_nan=False) for entry in entries]
+    return [row[0] for row in connection.execute(sql("append_entries"), {"entries": forms})]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,122 @@
+"""A real PostgreSQL for the tests: one server per run, one database per test, cloned from a template in 0.04 s."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from audit_dagster.entry import LogEntry
+from audit_dagster.settings import PostgresSettings, Settings
+from audit_dagster.store import embedded
+from audit_dagster.store.connect import connect, open_connection
+from audit_dagster.store.migrate import migrate
+from audit_dagster.store.query import append
+
+TEMPLATE = "audit_template"
+REAL_LOGS = Path(__file__).parents[2] / "shared" / "data" / "rtgs-logs"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresSettings]:
+    """The server, and in it the template database with the schema."""
+    state_dir = tmp_path_factory.mktemp("server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDIT_SERVER_IDLE_SECONDS", "1")
+        place = embedded.use(state_dir)
+        with open_connection(place) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(f"CREATE DATABASE {TEMPLATE}")
+        with open_connection(_database_of(place, TEMPLATE)) as connection:
+            migrate(connection)
+        yield place
+        embedded.stop(state_dir)
+
+
+@pytest.fixture
+def empty_database(server: PostgresSettings) -> Iterator[PostgresSettings]:
+    """A database without a schema."""
+    with _new_database(server, "template1") as place:
+        yield place
+
+
+@pytest.fixture
+def postgres_dsn(empty_database: PostgresSettings) -> str:
+    """The connection string of a database without a schema."""
+    place = empty_database
+    return psycopg.conninfo.make_conninfo(
+        host=place.host, port=place.port, dbname=place.db, user=place.user, password=place.password
+    )
+
+
+@pytest.fixture
+def settings(server: PostgresSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings, in the environment too, with a database of the schema, and a spool and reports of this test's own."""
+    with _new_database(server, TEMPLATE) as place:
+        for name, value in place.as_environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "state"))
+        for name in ("AUDIT_REPORTS_DIR", "AUDIT_TIMEZONE", "AUDIT_START_DATE", "POSTGRES_LOGGING_STATUS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.chdir(tmp_path)
+        yield Settings.load()
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to this test's database."""
+    with connect(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(connection: psycopg.Connection[Any]) -> Callable[..., list[LogEntry]]:
+    """Stores entries, and returns them."""
+
+    def store_all(*entries: LogEntry) -> list[LogEntry]:
+        assert set(append(connection, entries)) <= {"stored"}
+        return list(entries)
+
+    return store_all
+
+
+def make_entry(**fields: Any) -> LogEntry:
+    """An entry with sensible fields; ids and starts count up from 2023-06-15 12:00 UTC."""
+    number = next(_numbers)
+    defaults: dict[str, Any] = {
+        "operation_id": str(UUID(int=number)),
+        "timestamp": datetime(2023, 6, 15, 12, tzinfo=UTC) + timedelta(milliseconds=number),
+        "tool_name": "sensing-data",
+        "operation": "extract",
+        "user_name": "ada",
+        "success": True,
+        "duration_seconds": 1.5,
+    }
+    return LogEntry(**{**defaults, **fields})
+
+
+class _new_database:  # noqa: N801 - a context manager
+    def __init__(self, server: PostgresSettings, template: str) -> None:
+        self._server, self._template = server, template
+        self._name = f"test_{next(_numbers)}"
+
+    def __enter__(self) -> PostgresSettings:
+        with open_connection(_database_of(self._server, "postgres")) as connection:
+            connection.execute(f"CREATE DATABASE {self._name} TEMPLATE {self._template}")
+        return _database_of(self._server, self._name)
+
+    def __exit__(self, *_: object) -> None:
+        with open_connection(_database_of(self._server, "postgres")) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {self._name} WITH (FORCE)")
+
+
+def _database_of(place: PostgresSettings, name: str) -> PostgresSettings:
+    return PostgresSettings(place.host, place.port, name, place.user, place.password)
