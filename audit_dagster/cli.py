@@ -31,9 +31,8 @@ class AuditGroup(click.Group):
         except AuditError as error:
             from audit_dagster.render import visible
 
-            failure = click.ClickException(visible(str(error)))
-            failure.exit_code = error.exit_code
-            raise failure from error
+            click.echo(f"Error: {visible(str(error))}", err=True)
+            ctx.exit(error.exit_code)
 
 
 @click.group(cls=AuditGroup, context_settings=_CONTEXT, epilog="Exit codes: 0 done, 1 it failed, 2 the words are off.")

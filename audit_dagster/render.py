@@ -89,6 +89,13 @@ def markdown_code(text: str) -> str:
     return f"{fence} {text} {fence}" if longest else f"`{text or ' '}`"
 
 
+def markdown_block(text: str, language: str) -> str:
+    """A code block that no backticks in `text` can end."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
 def json_comment(form: Mapping[str, Any]) -> str:
     """JSON for inside an HTML comment, which no text in it can end: outside strings JSON has neither `--` nor `<`."""
     text = json.dumps(form, separators=(",", ":"))

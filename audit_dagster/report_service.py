@@ -86,9 +86,9 @@ class ReportService:
                 zone=self.settings.timezone,
                 tool_name=tool_name,
             )
-            return [
-                str(self.write_daily_report(connection, row["day"], Path(output_dir), tool_name).path) for row in days
-            ]
+            suffix = "" if tool_name is None else f"_{file_name(tool_name)}"
+            paths = {row["day"]: Path(output_dir) / f"{row['day']}{suffix}.md" for row in days}
+            return [str(self.write_daily_report(connection, day, path, tool_name).path) for day, path in paths.items()]
 
     def generate_weekly_reports(
         self,
@@ -105,20 +105,23 @@ class ReportService:
         while mondays[-1] + timedelta(weeks=1) <= last:
             mondays.append(mondays[-1] + timedelta(weeks=1))
         with self.audit.database() as connection:
-            written = [self.write_weekly_summary(connection, monday, Path(output_dir)) for monday in mondays]
-        return {week_name(monday): str(document.path) for monday, document in zip(mondays, written, strict=True)}
+            paths = {monday: Path(output_dir) / f"{week_name(monday)}.md" for monday in mondays}
+            return {
+                week_name(monday): str(self.write_weekly_summary(connection, monday, path).path)
+                for monday, path in paths.items()
+            }
 
     def write_daily_report(
-        self, connection: Connection[Any], day: date, folder: Path, tool_name: str | None = None
+        self, connection: Connection[Any], day: date, path: Path | None = None, tool_name: str | None = None
     ) -> Document:
-        """Write `folder/2023-06-15.md`, with the tool's name in it where the report is of one tool."""
+        """Write the report of a day, or of one tool's operations on it, to `path` or its place in AUDIT_REPORTS_DIR."""
         entries = self._entries(connection, day_window(day, self.settings.zone), tool_name)
         text = daily.daily_report(day, entries, self.settings.zone)
-        stem = f"{day}_{file_name(tool_name)}" if tool_name is not None else f"{day}"
-        return _document(folder / f"{stem}.md", text, len(entries), sum(not entry.success for entry in entries))
+        failed = sum(not entry.success for entry in entries)
+        return write_document(path or self.daily_path(day), text, len(entries), failed)
 
-    def write_weekly_summary(self, connection: Connection[Any], monday: date, folder: Path) -> Document:
-        """Write `folder/2023-W24.md`."""
+    def write_weekly_summary(self, connection: Connection[Any], monday: date, path: Path | None = None) -> Document:
+        """Write the summary of the ISO week from `monday`, to `path` or its place in AUDIT_REPORTS_DIR."""
         window = week_window(monday, self.settings.zone)
         before = week_window(monday - timedelta(weeks=1), self.settings.zone)
         whole, previous = _all_tools(window), _all_tools(before)
@@ -133,10 +136,10 @@ class ReportService:
         )
         text = weekly.weekly_summary(monday, rows, self.settings.zone)
         totals = rows.totals
-        return _document(folder / f"{week_name(monday)}.md", text, totals["operations"], totals["failed"])
+        return write_document(path or self.weekly_path(monday), text, totals["operations"], totals["failed"])
 
-    def write_tool_report(self, connection: Connection[Any], monday: date, tool_name: str, folder: Path) -> Document:
-        """Write `folder/sensing-data/2023-W24.md`."""
+    def write_tool_report(self, connection: Connection[Any], monday: date, tool_name: str) -> Document:
+        """Write the report of one tool in the ISO week from `monday`."""
         window = week_window(monday, self.settings.zone)
         before = week_window(monday - timedelta(weeks=1), self.settings.zone)
         bounds = {"start": window.start, "end": window.end, "tool_name": tool_name}
@@ -151,13 +154,28 @@ class ReportService:
         )
         text = tools.tool_report(monday, tool_name, rows, self.settings.zone)
         usage = rows.usage or {"operations": 0, "failed": 0}
-        path = folder / file_name(tool_name) / f"{week_name(monday)}.md"
-        return _document(path, text, usage["operations"], usage["failed"])
+        return write_document(self.tool_path(monday, tool_name), text, usage["operations"], usage["failed"])
 
-    def write_day_script(self, connection: Connection[Any], day: date, folder: Path) -> tuple[Document, Plan]:
-        """Write `folder/2023-06-15.sh`, which runs that day's operations again."""
+    def write_day_script(self, connection: Connection[Any], day: date) -> tuple[Document, Plan]:
+        """Write the script that runs a day's operations again."""
         entries = self._entries(connection, day_window(day, self.settings.zone), None)
-        return write_script(entries, folder / f"{day}.sh", ScriptConfig())
+        return write_script(entries, self.script_path(day), ScriptConfig())
+
+    def daily_path(self, day: date) -> Path:
+        """daily/2023-06-15.md in AUDIT_REPORTS_DIR"""
+        return self.settings.reports_dir / "daily" / f"{day}.md"
+
+    def script_path(self, day: date) -> Path:
+        """scripts/2023-06-15.sh in AUDIT_REPORTS_DIR"""
+        return self.settings.reports_dir / "scripts" / f"{day}.sh"
+
+    def weekly_path(self, monday: date) -> Path:
+        """weekly/2023-W24.md in AUDIT_REPORTS_DIR"""
+        return self.settings.reports_dir / "weekly" / f"{week_name(monday)}.md"
+
+    def tool_path(self, monday: date, tool_name: str) -> Path:
+        """tools/sensing-data/2023-W24.md in AUDIT_REPORTS_DIR"""
+        return self.settings.reports_dir / "tools" / file_name(tool_name) / f"{week_name(monday)}.md"
 
     def _entries(self, connection: Connection[Any], window: Window, tool_name: str | None) -> list[LogEntry]:
         return fetch_entries(connection, "entries_between", start=window.start, end=window.end, tool_name=tool_name)
@@ -229,7 +247,7 @@ def write_script(entries: Sequence[LogEntry], path: Path, config: ScriptConfig) 
     plan = make_plan(entries, config)
     text = reproduction_script(plan, datetime.now(UTC), config)
     failed = sum(not entry.success for entry in entries)
-    return _document(path, text, len(entries), failed, mode=0o755), plan
+    return write_document(path, text, len(entries), failed, mode=0o755), plan
 
 
 def script_info(document: Document, plan: Plan, settings: Settings) -> dict[str, Any]:
@@ -276,7 +294,7 @@ def _read(path: Path) -> str:
         raise AuditError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _document(path: Path, text: str, operations: int, failed: int, mode: int = 0o644) -> Document:
+def write_document(path: Path, text: str, operations: int, failed: int, mode: int = 0o644) -> Document:
     """Write a file so that a reader finds the old one or the new one, never half of it."""
     try:
         with _replacing(path, mode) as draft:

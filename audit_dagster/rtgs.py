@@ -31,9 +31,10 @@ class _LabTools(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            if _lab_tools() is None:
-                error.message += " Install rtgs-lab-tools for its commands; `rtgs audit` works without it."
-            raise
+            if _lab_tools() is not None:
+                raise
+            advice = "Install rtgs-lab-tools for its commands; `rtgs audit` works without it."
+            raise click.UsageError(f"{error.message} {advice}", ctx) from error
 
 
 @click.group(cls=_LabTools, context_settings={"help_option_names": ["-h", "--help"]})

@@ -88,16 +88,3 @@ def entries_in(report: str) -> Iterator[LogEntry]:
             if not isinstance(form, dict):
                 raise EntryError("a comment with an entry holds no JSON object")
             yield LogEntry.from_json(form)
-
-
-def totals_in(report: str) -> tuple[int, int]:
-    """(operations, failed) as the report's summary states them. Raises EntryError where it states none."""
-    stated = {}
-    for line in report.splitlines():
-        name, _, value = line.removeprefix("- ").partition(": ")
-        if name in {"Total Operations", "Failed"} and name not in stated:
-            stated[name] = int(value.split(" ")[0].replace(",", ""))
-    try:
-        return stated["Total Operations"], stated["Failed"]
-    except KeyError as error:
-        raise EntryError(f"the report states no {error}") from None

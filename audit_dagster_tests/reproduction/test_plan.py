@@ -155,7 +155,7 @@ class TestNested:
         assert plan.steps
 
     def test_one_process_runs_once(self) -> None:
-        same = {"command": ["make", "all"], "context": {"process_id": "p"}}
+        same: dict[str, Any] = {"command": ["make", "all"], "context": {"process_id": "p"}}
         inside = {"process_id": "q", "parent_operation_id": identity(2)}
         plan = plan_of(entry(1, **same), entry(2, **same), entry(3, context=inside))
         assert numbers(plan) == [1]
@@ -236,8 +236,8 @@ class TestRebuilt:
 
     @pytest.mark.parametrize("word", ["", "Sensing", "-x", "a b", "a;b", "ä", "a\n", "$(x)", "../x"])
     def test_words_that_are_no_commands(self, word: str) -> None:
-        for fields in ({"tool_name": word}, {"operation": word}):
-            assert reasons(plan_of(entry(1, command=None, **fields))) == {1: "no command was recorded"}
+        for odd in (entry(1, command=None, tool_name=word), entry(1, command=None, operation=word)):
+            assert reasons(plan_of(odd)) == {1: "no command was recorded"}
 
     def test_the_text_that_was_shown_is_told_but_never_run(self) -> None:
         plan = plan_of(entry(1, command=None, tool_name="My Tool", context={"command_text": "my tool\n--x a b"}))

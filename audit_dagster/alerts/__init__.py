@@ -1,0 +1,1 @@
+"""Failures that wait in the outbox become one message to people."""

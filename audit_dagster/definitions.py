@@ -1,0 +1,39 @@
+"""Everything that Dagster loads."""
+
+import dagster as dg
+
+from audit_dagster.defs import assets, checks, jobs, resources, schedules, sensors
+from audit_dagster.settings import Settings
+
+defs = dg.Definitions(
+    assets=[
+        assets.audit_logs,
+        assets.daily_report,
+        assets.reproduction_script,
+        assets.weekly_summary,
+        assets.tool_stats,
+    ],
+    asset_checks=[
+        checks.daily_totals_equal_the_database,
+        checks.script_is_sound,
+        checks.weekly_totals_equal_the_database,
+        checks.tool_totals_equal_the_database,
+    ],
+    jobs=[
+        jobs.observe_audit_logs_job,
+        jobs.daily_documents_job,
+        jobs.weekly_summary_job,
+        jobs.tool_stats_job,
+        jobs.failure_alerts_job,
+    ],
+    schedules=[
+        schedules.observe_audit_logs_schedule,
+        schedules.daily_documents_schedule,
+        schedules.weekly_summary_schedule,
+        schedules.tool_stats_schedule,
+    ],
+    sensors=[sensors.failure_alerts_sensor, sensors.new_tools_sensor],
+    resources={"audit": resources.audit_resource(Settings.load())},
+    # A process per step would cost seconds for documents that take milliseconds.
+    executor=dg.in_process_executor,
+)
