@@ -121,9 +121,10 @@ def reproduce(logs_dir: Path, output_file: Path, from_recent: bool, minutes: int
     if minutes is not None and not from_recent:
         raise InvalidInputError("--minutes goes with --recent: a folder of reports is taken whole")
     service = AuditService()
-    entries = service.recent_entries(None, None, minutes) if from_recent else logs_entries(logs_dir)
-    document, plan = write_script(entries, output_file, ScriptConfig())
-    info = script_info(document, plan, service.settings)
+    settings = service.settings
+    entries = service.recent_entries(None, None, minutes) if from_recent else logs_entries(logs_dir, settings)
+    document, plan = write_script(entries, output_file, ScriptConfig(), settings)
+    info = script_info(document, plan, settings)
     span = f", {info['start_date']} to {info['end_date']}" if info["start_date"] else ""
     click.echo(f"{document.path}: {len(plan.steps)} of {document.operations} operations{span}")
     if plan.left_out:
@@ -240,6 +241,15 @@ def dev(port: int) -> None:
     from audit_dagster.dev import run_dagster
 
     sys.exit(run_dagster(port))
+
+
+@cli.command()
+@click.option("--directory", default=".demo", show_default=True, type=_PATH, help="Folder for all that it makes.")
+def demo(directory: Path) -> None:
+    """Record a small real analysis, report on it, and run it again from its script."""
+    from audit_dagster.demo.show import run_demo
+
+    sys.exit(run_demo(directory.absolute()))
 
 
 @cli.command("stop-server")

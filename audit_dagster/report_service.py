@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +159,7 @@ class ReportService:
     def write_day_script(self, connection: Connection[Any], day: date) -> tuple[Document, Plan]:
         """Write the script that runs a day's operations again."""
         entries = self._entries(connection, day_window(day, self.settings.zone), None)
-        return write_script(entries, self.script_path(day), ScriptConfig())
+        return write_script(entries, self.script_path(day), ScriptConfig(), self.settings)
 
     def daily_path(self, day: date) -> Path:
         """daily/2023-06-15.md in AUDIT_REPORTS_DIR"""
@@ -200,8 +200,9 @@ def create_reproduction_script(
     AUDIT_TIMEZONE, None where there is no operation) and `left_out` (reasons by operation id). Raises
     InvalidInputError where the folder has no reports.
     """
-    document, plan = write_script(logs_entries(logs_dir), Path(output_file), ScriptConfig())
-    return script_info(document, plan, Settings.load())
+    settings = Settings.load()
+    document, plan = write_script(logs_entries(logs_dir, settings), Path(output_file), ScriptConfig(), settings)
+    return script_info(document, plan, settings)
 
 
 def create_custom_reproduction_script(
@@ -214,11 +215,12 @@ def create_custom_reproduction_script(
     Returns the script's path. Raises InvalidInputError for any other key.
     """
     chosen = ScriptConfig.from_mapping(config)
-    document, _ = write_script(logs_entries(logs_dir), Path(output_file), chosen)
+    settings = Settings.load()
+    document, _ = write_script(logs_entries(logs_dir, settings), Path(output_file), chosen, settings)
     return str(document.path)
 
 
-def logs_entries(logs_dir: str | os.PathLike[str]) -> list[LogEntry]:
+def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[LogEntry]:
     """The entries of every Markdown report, and of every execution log of earlier tools, below a folder.
 
     Raises InvalidInputError where the folder is missing, holds no reports, or a report's entry was damaged.
@@ -234,7 +236,7 @@ def logs_entries(logs_dir: str | os.PathLike[str]) -> list[LogEntry]:
             recognised = True
             found += _report_entries(path, text)
         else:
-            earlier = _earlier_log(path, text)
+            earlier = _earlier_log(path, text, settings)
             recognised = recognised or bool(earlier)
             found += earlier
     if not recognised:
@@ -242,10 +244,12 @@ def logs_entries(logs_dir: str | os.PathLike[str]) -> list[LogEntry]:
     return found
 
 
-def write_script(entries: Sequence[LogEntry], path: Path, config: ScriptConfig) -> tuple[Document, Plan]:
-    """Plan the entries, and write the script, executable."""
+def write_script(
+    entries: Sequence[LogEntry], path: Path, config: ScriptConfig, settings: Settings
+) -> tuple[Document, Plan]:
+    """Plan the entries, and write the script, executable, with its times in AUDIT_TIMEZONE."""
     plan = make_plan(entries, config)
-    text = reproduction_script(plan, datetime.now(UTC), config)
+    text = reproduction_script(plan, datetime.now(settings.zone), config)
     failed = sum(not entry.success for entry in entries)
     return write_document(path, text, len(entries), failed, mode=0o755), plan
 
@@ -272,13 +276,13 @@ def _report_entries(path: Path, text: str) -> list[LogEntry]:
         raise InvalidInputError(f"{path}: {error}: write the report anew, or take the section out") from error
 
 
-def _earlier_log(path: Path, text: str) -> list[LogEntry]:
+def _earlier_log(path: Path, text: str, settings: Settings) -> list[LogEntry]:
     from audit_dagster.importers.markdown_logs import is_execution_log, parse_log
 
     if not is_execution_log(text):
         return []
     try:
-        return [parse_log(text, Settings.load().zone, path.name)]
+        return [parse_log(text, settings.zone, path.name)]
     except EntryError as error:
         raise InvalidInputError(f"{path}: {error}: take the file out of the folder") from error
 
@@ -298,7 +302,7 @@ def write_document(path: Path, text: str, operations: int, failed: int, mode: in
     """Write a file so that a reader finds the old one or the new one, never half of it."""
     try:
         with _replacing(path, mode) as draft:
-            draft.write_text(text, "utf-8")
+            draft.write_text(text, "utf-8", newline="\n")  # a command may hold a CR
     except OSError as error:
         raise AuditError(f"cannot write {path}: {error.strerror}: choose another folder or file") from error
     return Document(path, text, operations, failed)

@@ -46,6 +46,7 @@ class Settings:
     reports_dir: Path
     timezone: str
     start_date: date
+    start_date_chosen: bool
     logging_override: bool | None
 
     @property
@@ -65,6 +66,7 @@ class Settings:
             reports_dir=Path(values.get("AUDIT_REPORTS_DIR") or state_dir / "reports").expanduser(),
             timezone=zone_named(values.get("AUDIT_TIMEZONE") or "UTC", "AUDIT_TIMEZONE").key,
             start_date=_start_date(values.get("AUDIT_START_DATE")),
+            start_date_chosen=bool(values.get("AUDIT_START_DATE")),
             logging_override=_switch(values.get("POSTGRES_LOGGING_STATUS")),
         )
 

@@ -35,8 +35,18 @@ def _new_process_id() -> None:
 os.register_at_fork(after_in_child=_new_process_id)
 
 
-def begin_form(tool_name: str, operation: str, command: list[str] | None, parent: str | None) -> dict[str, Any]:
-    """The begin line of the spool: the log entry's JSON form, as far as it is known at the start."""
+def begin_form(
+    tool_name: str,
+    operation: str,
+    command: list[str] | None,
+    *,
+    parent: str | None = None,
+    started: datetime | None = None,
+) -> dict[str, Any]:
+    """The begin line of the spool: the log entry's JSON form, as far as it is known at the start.
+
+    That is now, unless `started` says otherwise.
+    """
     directory = _working_directory()
     git = git_state(Path(directory)) if directory else None
     context = _context(parent)
@@ -44,7 +54,7 @@ def begin_form(tool_name: str, operation: str, command: list[str] | None, parent
         context["git"] = {name: value for name, value in (("root", git.root), ("error", git.error)) if value}
     return {
         "operation_id": str(uuid.uuid4()),
-        "timestamp": datetime.now(UTC).isoformat(),
+        "timestamp": (started or datetime.now(UTC)).isoformat(),
         "tool_name": tool_name,
         "operation": operation,
         "user": _user(),

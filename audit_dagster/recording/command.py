@@ -16,6 +16,7 @@ import subprocess
 import sys
 import termios
 import tty
+from datetime import datetime
 from pathlib import PurePath
 from types import FrameType
 
@@ -30,12 +31,22 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
 
-def run_command(argv: list[str], tool_name: str | None, operation: str | None, note: str | None) -> int:
-    """Run `argv` and record it; the exit code is the command's, or -N where signal N ended it."""
+def run_command(
+    argv: list[str],
+    tool_name: str | None,
+    operation: str | None,
+    note: str | None,
+    *,
+    started: datetime | None = None,
+) -> int:
+    """Run `argv` and record it; the exit code is the command's, or -N where signal N ended it.
+
+    `started` replaces the time of the start, for who re-enacts an earlier day.
+    """
     recording = Recording(tool_name or default_tool_name(argv), operation or "run")
     if note:
         recording.notes.append(note)
-    recording.start(argv)
+    recording.start(argv, started=started)
     code, tail = _run(argv, recording.operation_id)
     recording.results["exit_code"] = 128 - code if code < 0 else code
     recording.finish(success=code == 0, error_message=_error(code, tail) if code else None)

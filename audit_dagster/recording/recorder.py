@@ -9,6 +9,7 @@ import contextlib
 import sys
 import time
 from contextvars import ContextVar, Token
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -37,13 +38,13 @@ class Recording:
         self._file: SpoolFile | None = None
         self._started = time.monotonic()
 
-    def start(self, command: list[str] | None, parent: str | None = None) -> None:
+    def start(self, command: list[str] | None, *, parent: str | None = None, started: datetime | None = None) -> None:
         """Capture what is known now and open the spool file."""
         with _harmless("this operation is not recorded"):
             settings = Settings.load()
             if not read_switch(settings).enabled:
                 return
-            form = capture.begin_form(self.tool_name, self.operation, command, parent)
+            form = capture.begin_form(self.tool_name, self.operation, command, parent=parent, started=started)
             name = f"{time.time_ns()}-{form['operation_id']}"
             self._file = SpoolFile(settings.spool_dir, name, Storable().convert(form))
             self._settings = settings

@@ -88,6 +88,24 @@ def stop(state_dir: Path) -> bool:
         return stopped
 
 
+def stop_if_unused(state_dir: Path) -> bool:
+    """Stop it now unless another process uses it. True if nothing runs afterwards."""
+    home = _real(state_dir)
+    release(home)
+    folder = home / "postgres"
+    if not folder.is_dir():
+        return True
+    with _told(home):
+        users = os.open(folder / postmaster.USERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not _try_lock(users):
+                return False
+            stop(home)
+        finally:
+            os.close(users)
+    return True
+
+
 def is_running(state_dir: Path) -> bool:
     """Whether it accepts connections."""
     home = _real(state_dir)

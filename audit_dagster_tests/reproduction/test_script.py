@@ -271,9 +271,8 @@ class TestSafety:
     def test_rebuilt_values_and_notes_arrive_byte_for_byte(self, folder: Path) -> None:
         stub = folder.parent / "bin" / "rtgs"
         stub.parent.mkdir()
-        stub.write_text(
-            f"#!{sys.executable} -SE\nimport json, sys\nopen('argv.jsonl', 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
-        )
+        dump = "import json, sys\nopen('argv.jsonl', 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        stub.write_text(f"#!{sys.executable} -SE\n{dump}")
         stub.chmod(0o755)
         script = make_script(*({"command": None, "parameters": {"a_b": t}, "note": t or None} for t in HOSTILE))
         check(script)

@@ -1,0 +1,1 @@
+"""A small real analysis, recorded, reported and run again: `audit-dagster demo`."""
