@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,7 @@ def failure_digest(entries: Sequence[LogEntry], attempts: Mapping[str, int], zon
         {
             "time": entry.timestamp.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S"),
             "entry": entry,
+            "command": shlex.join(entry.command) if entry.command else None,
             "facts": [(name, value) for name, value in facts(entry) if name != "Error"],
             "repeat": attempts.get(entry.operation_id, 1) > 1,
         }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from datetime import time as clock
 from pathlib import Path
 
 import click
@@ -96,7 +97,7 @@ def _record(station: Path, commits: list[str], settings: Settings) -> int:
                     started=start_of(operation, monday, settings.zone),
                 )
                 failed += code != 0
-        _summarise(station)
+        _summarise(station, datetime.combine(monday + timedelta(days=11), clock(10), settings.zone))
     finally:
         os.chdir(before)
         repository.git.checkout("main")
@@ -104,9 +105,9 @@ def _record(station: Path, commits: list[str], settings: Settings) -> int:
     return failed
 
 
-def _summarise(station: Path) -> None:
+def _summarise(station: Path, started: datetime) -> None:
     """A step of analysis in Python, recorded without a command of its own."""
-    with log_custom_operation("custom_analysis", "statistical_summary") as logger:
+    with log_custom_operation("custom_analysis", "statistical_summary", started=started) as logger:
         rows = (station / "data" / "turf week 2.csv").read_text().splitlines()[1:]
         temperatures = [float(row.split(",")[2]) for row in rows]
         logger.add_parameter("table", "data/turf week 2.csv")
@@ -117,10 +118,9 @@ def _summarise(station: Path) -> None:
 def _materialize(settings: Settings, days: list[date]) -> int:
     """Observe the log, and make every document of the days and their weeks; how many there are."""
     prepare(settings)
-    from audit_dagster.demo.materialize import materialize
+    from audit_dagster.demo.materialize import materialize  # loads the definitions, which read the environment
 
-    yesterday = datetime.now(settings.zone).date() - timedelta(days=1)
-    return materialize([day for day in days if day <= yesterday])
+    return materialize(days)
 
 
 def _run_again(directory: Path, settings: Settings) -> _Again:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import resource
 import select
 import signal
@@ -19,6 +20,7 @@ import tty
 from datetime import datetime
 from pathlib import PurePath
 from types import FrameType
+from typing import Any
 
 from audit_dagster.recording.capture import PARENT_VARIABLE
 from audit_dagster.recording.recorder import Recording
@@ -27,6 +29,7 @@ _TAIL_BYTES = 4000
 _CHUNK = 65536
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 _INTERPRETERS = ("python", "bash", "sh", "zsh", "perl", "ruby", "Rscript", "node", "julia")
+_LONG_FLAG = re.compile(r"--(?P<name>[A-Za-z][\w-]*)(?:=(?P<value>.*))?", re.DOTALL)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
@@ -44,6 +47,7 @@ def run_command(
     `started` replaces the time of the start, for who re-enacts an earlier day.
     """
     recording = Recording(tool_name or default_tool_name(argv), operation or "run")
+    recording.parameters.update(flags_of(argv))
     if note:
         recording.notes.append(note)
     recording.start(argv, started=started)
@@ -51,6 +55,22 @@ def run_command(
     recording.results["exit_code"] = 128 - code if code < 0 else code
     recording.finish(success=code == 0, error_message=_error(code, tail) if code else None)
     return code
+
+
+def flags_of(argv: list[str]) -> dict[str, Any]:
+    """The parameters that the long flags of a command seem to say, for reports: `--start-date 2023-01-01 --dry-run`.
+
+    Nothing runs from them; the exact argv is kept beside them.
+    """
+    found: dict[str, Any] = {}
+    words = argv[1 : argv.index("--", 1) if "--" in argv[1:] else None]
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        match = _LONG_FLAG.fullmatch(word)
+        if match:
+            name = match["name"].replace("-", "_")
+            value = match["value"] if match["value"] is not None else following
+            found[name] = True if match["value"] is None and value.startswith("-") else value
+    return found
 
 
 def default_tool_name(argv: list[str]) -> str:

@@ -85,12 +85,14 @@ class log_custom_operation(contextlib.ContextDecorator):  # noqa: N801 - the doc
     failed. Logging that is switched off, or that fails, changes nothing for the block.
     """
 
-    def __init__(self, tool_name: str, operation: str) -> None:
+    def __init__(self, tool_name: str, operation: str, *, started: datetime | None = None) -> None:
+        """`started` replaces the time of the start, for who re-enacts an earlier day."""
         self._recording = Recording(str(tool_name), str(operation))
+        self._started = started
         self._token: Token[str | None] | None = None
 
     def _recreate_cm(self) -> log_custom_operation:
-        return log_custom_operation(self._recording.tool_name, self._recording.operation)
+        return log_custom_operation(self._recording.tool_name, self._recording.operation, started=self._started)
 
     def add_parameter(self, name: str, value: Any) -> None:
         """Note one of the operation's inputs."""
@@ -105,7 +107,7 @@ class log_custom_operation(contextlib.ContextDecorator):  # noqa: N801 - the doc
         self._recording.notes.append(str(note))
 
     def __enter__(self) -> log_custom_operation:
-        self._recording.start(capture.process_command(), parent=_current.get())
+        self._recording.start(capture.process_command(), parent=_current.get(), started=self._started)
         self._token = _current.set(self._recording.operation_id or _current.get())
         return self
 

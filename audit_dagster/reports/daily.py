@@ -7,6 +7,7 @@ out of the script.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
@@ -38,7 +39,7 @@ def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
                 "name": entry.operation,
                 "success": entry.success,
                 "facts": facts(entry),
-                "command": " ".join(entry.command) if entry.command else None,
+                "command": shlex.join(entry.command) if entry.command else None,
                 "entry": entry.to_json(),
             }
             for entry in entries
@@ -59,8 +60,15 @@ def facts(entry: LogEntry) -> list[tuple[str, str]]:
     found.append(("Duration", seconds(entry.duration_seconds)))
     found.append(("Output", results.pop("output_file", None)))
     found += [(label(name), value) for name, value in results.items()]
-    found += [("Note", entry.note), ("Error", entry.error_message)]
+    found += [("Note", entry.note), ("Error", cause(entry.error_message))]
     return [(name, shown(value)) for name, value in found if value not in (None, "", [], {})]
+
+
+def cause(error_message: str | None) -> str | None:
+    """The line of an error that says what was wrong: the last one where it is a Python traceback, else all of it."""
+    if error_message is None or "Traceback (most recent call last):" not in error_message:
+        return error_message
+    return error_message.strip().splitlines()[-1]
 
 
 def label(name: str) -> str:

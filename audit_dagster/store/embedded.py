@@ -98,8 +98,11 @@ def stop_if_unused(state_dir: Path) -> bool:
     with _told(home):
         users = os.open(folder / postmaster.USERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _try_lock(users):
-                return False
+            deadline = time.monotonic() + 1  # the watchdog, too, takes the lock for a moment once we let go of it
+            while not _try_lock(users):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.02)
             stop(home)
         finally:
             os.close(users)
