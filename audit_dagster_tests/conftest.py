@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,10 +26,12 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresSettings]:
+def server() -> Iterator[PostgresSettings]:
     """The server, and in it the template database with the schema."""
-    state_dir = tmp_path_factory.mktemp("server")
-    with pytest.MonkeyPatch.context() as patch:
+    # Not pytest's own folder, which is 0700: as root the server runs as nobody, and has to reach its data.
+    with tempfile.TemporaryDirectory(prefix="audit-test-") as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o755)
+        state_dir = Path(folder) / "state"
         patch.setenv("AUDIT_SERVER_IDLE_SECONDS", "1")
         place = embedded.use(state_dir)
         with open_connection(place) as connection:
