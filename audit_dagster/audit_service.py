@@ -29,6 +29,7 @@ __all__ = [
     "set_global_logging",
 ]
 
+_LARGEST_LIMIT = 2**63 - 1
 _DETAILS = ("git_dirty", "command", "working_directory", "context")
 
 
@@ -69,8 +70,8 @@ class AuditService:
         """
         from audit_dagster.store.query import fetch_entries
 
-        if limit is not None and limit < 1:
-            raise InvalidInputError(f"the limit is {limit}: give a number from 1 up")
+        if limit is not None and not 1 <= limit <= _LARGEST_LIMIT:
+            raise InvalidInputError(f"the limit is {limit}: give a number from 1 to {_LARGEST_LIMIT}")
         if minutes is not None and not 0 < minutes < 1e9:
             raise InvalidInputError(f"minutes is {minutes}: give a number above 0")
         since = None if minutes is None else datetime.now(UTC) - timedelta(minutes=minutes)

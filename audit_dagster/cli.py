@@ -188,12 +188,12 @@ def import_command(paths: tuple[Path, ...], dsn: str | None, timezone: str | Non
 def init_db() -> None:
     """Make the schema in the database that POSTGRES_* name, or bring it up to date."""
     from audit_dagster.settings import Settings
-    from audit_dagster.store.connect import connect, server
+    from audit_dagster.store.connect import open_connection, server
     from audit_dagster.store.migrate import migrate, migrations
 
     settings = Settings.load()
     place = server(settings)
-    with connect(settings, check_schema=False) as connection:
+    with open_connection(place) as connection:
         applied = migrate(connection)
     kind = "" if settings.postgres else f"embedded server in {settings.state_dir}, "
     click.echo(f"{kind}database '{place.db}' at {place.host}:{place.port}:")

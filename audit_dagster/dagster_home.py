@@ -14,19 +14,36 @@ _PACKAGE = Path(__file__).parent
 
 
 def prepare(settings: Settings) -> Path:
-    """Make the home, and let this process and its children use it. Returns it.
+    """Make the home, and let this process and its children use it with these settings. Returns it.
 
     Where nobody chose AUDIT_START_DATE, partitions begin with the earliest operation, so that the UI shows no empty
-    years.
+    years. Raises DatabaseError where Dagster would find no database.
     """
+    with connect(settings) as connection:
+        earliest = fetch(connection, "span")[0]["earliest"]
     home = settings.state_dir / "dagster"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     inside = _PACKAGE / "dagster.yaml"
     shutil.copyfile(inside if inside.is_file() else _PACKAGE.parent / "dagster.yaml", home / "dagster.yaml")
+    os.environ.update(_environment(settings))
     os.environ["DAGSTER_HOME"] = str(home)
-    if not settings.start_date_chosen:
-        with connect(settings) as connection:
-            earliest = fetch(connection, "span")[0]["earliest"]
-        if earliest is not None:
-            os.environ["AUDIT_START_DATE"] = str(earliest.astimezone(settings.zone).date())
+    if not settings.start_date_chosen and earliest is not None:
+        os.environ["AUDIT_START_DATE"] = str(earliest.astimezone(settings.zone).date())
     return home
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The settings as variables. Dagster works in its home, where another `.env` or none is near, and where a relative
+    path would mean another place."""
+    values = {
+        "AUDIT_SPOOL_DIR": str(settings.spool_dir.absolute()),
+        "AUDIT_REPORTS_DIR": str(settings.reports_dir.absolute()),
+        "AUDIT_TIMEZONE": settings.timezone,
+    }
+    if settings.config_file.parent == settings.state_dir:  # AUDIT_STATE_DIR was set: without it the three are apart
+        values["AUDIT_STATE_DIR"] = str(settings.state_dir)
+    if settings.start_date_chosen:
+        values["AUDIT_START_DATE"] = str(settings.start_date)
+    if settings.postgres:
+        values |= settings.postgres.as_environment()
+    return values

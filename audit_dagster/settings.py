@@ -124,7 +124,7 @@ def zone_named(name: str, source: str) -> ZoneInfo:
     """The time zone of that name. Raises ConfigurationError that says where the name came from."""
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise ConfigurationError(f"{source} is {name!r}: set it to a name such as UTC or America/Chicago") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -123,3 +124,25 @@ class _new_database:  # noqa: N801 - a context manager
 
 def _database_of(place: PostgresSettings, name: str) -> PostgresSettings:
     return PostgresSettings(place.host, place.port, name, place.user, place.password)
+
+
+@pytest.fixture
+def without_drainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool fills, and nobody empties it unasked."""
+    monkeypatch.setattr("audit_dagster.recording.drainer.wake", lambda _settings: None)
+
+
+@pytest.fixture
+def git(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs git in the current folder as a person with a name and no configuration of this machine's."""
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "Ada")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "ada@example.org")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+
+    def run(*words: object) -> str:
+        command = ["git", *map(str, words)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    return run

@@ -15,6 +15,7 @@ from dagster_postgres import DagsterPostgresStorage
 
 from audit_dagster.settings import PostgresSettings, Settings
 from audit_dagster.store.connect import connect, server
+from audit_dagster.store.query import fetch
 
 _SCHEMA = "dagster"
 
@@ -35,7 +36,8 @@ class AuditStorage(DagsterPostgresStorage):
     ) -> AuditStorage:
         """Raises DatabaseError where the database does not answer or lacks the schema."""
         settings = Settings.load()
-        connect(settings).close()
+        with connect(settings) as connection:
+            fetch(connection, "span")
         return cls(postgres_url=storage_url(server(settings)), inst_data=inst_data)
 
 

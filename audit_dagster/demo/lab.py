@@ -185,7 +185,7 @@ def make_repository(folder: Path) -> list[str]:
 def _raw_log() -> str:
     """Two weeks of packets, four an hour from each node: a daily wave with a little noise, always the same."""
     noise = random.Random(20230102)  # noqa: S311 - weather, not a secret
-    lines = []
+    lines: list[str] = []
     for step in range(14 * 96):
         moment = datetime(2023, 1, 2) + timedelta(minutes=15 * step)
         for project, nodes in _PROJECTS.items():

@@ -18,6 +18,7 @@ import sys
 import termios
 import tty
 from datetime import datetime
+from itertools import pairwise
 from pathlib import PurePath
 from types import FrameType
 from typing import Any
@@ -64,7 +65,7 @@ def flags_of(argv: list[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     words = argv[1 : argv.index("--", 1) if "--" in argv[1:] else None]
-    for word, following in zip(words, [*words[1:], "-"], strict=True):
+    for word, following in pairwise([*words, "-"]):
         match = _LONG_FLAG.fullmatch(word)
         if match:
             name = match["name"].replace("-", "_")

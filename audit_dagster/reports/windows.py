@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 from audit_dagster.errors import InvalidInputError
 
+_FIRST_YEAR, _LAST_YEAR = 1900, 9998
+
 
 class Window(NamedTuple):
     """`[start, end)`, both timezone-aware. A day with a clock change has 23 or 25 hours."""
@@ -27,7 +29,12 @@ def week_window(monday: date, zone: ZoneInfo) -> Window:
 
 
 def days_window(first: date, last: date, zone: ZoneInfo) -> Window:
-    """From the midnight that begins `first` to the midnight that ends `last`."""
+    """From the midnight that begins `first` to the midnight that ends `last`.
+
+    Raises InvalidInputError for the first and the last days of the calendar, which not every zone has whole.
+    """
+    if first.year < _FIRST_YEAR or last.year > _LAST_YEAR:
+        raise InvalidInputError(f"{first} to {last} is out of range: give years from {_FIRST_YEAR} to {_LAST_YEAR}")
     return Window(_midnight(first, zone), _midnight(last + timedelta(days=1), zone))
 
 
@@ -63,7 +70,4 @@ def as_days(start: str | date | datetime, end: str | date | datetime) -> tuple[d
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    try:
-        return datetime(day.year, day.month, day.day, tzinfo=zone)
-    except OverflowError:
-        raise InvalidInputError(f"the date {day} is out of range") from None
+    return datetime(day.year, day.month, day.day, tzinfo=zone)

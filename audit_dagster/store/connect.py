@@ -15,22 +15,15 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_SECONDS = 5
 
 
-def connect(settings: Settings, *, check_schema: bool = True) -> Connection[Any]:
+def connect(settings: Settings) -> Connection[Any]:
     """Open an autocommit connection in UTC whose rows are tuples; the caller closes it, best with `with`.
 
-    The embedded server's schema is kept up to date here; a server named by POSTGRES_* gets its schema from `init-db`.
-    Raises DatabaseError with the one thing to do.
+    The embedded server's schema is kept up to date here; a server named by POSTGRES_* gets its schema from `init-db`,
+    and a query says so where it is missing. Raises DatabaseError with the one thing to do.
     """
     connection = open_connection(server(settings))
-    if check_schema and (missing := pending(connection)):
-        if settings.postgres is None:
-            migrate(connection)
-        else:
-            connection.close()
-            raise DatabaseError(
-                f"the database '{settings.postgres.db}' lacks the schema ({len(missing)} migrations): "
-                "run `audit-dagster init-db`"
-            )
+    if settings.postgres is None and pending(connection):
+        migrate(connection)
     return connection
 
 

@@ -32,7 +32,7 @@ def fetch(connection: Connection[Any], name: str, **parameters: Any) -> list[Row
         with connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(sql(name), parameters).fetchall()
     except psycopg.Error as error:
-        raise DatabaseError(f"the database could not answer '{name}': {_first_line(error)}") from error
+        raise _told(error, f"the database could not answer '{name}'") from error
 
 
 def fetch_entries(connection: Connection[Any], name: str, **parameters: Any) -> list[LogEntry]:
@@ -77,13 +77,21 @@ def append(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str
         if len(entries) == 1:
             return [f"refused: {_first_line(error)}"]
     except psycopg.Error as error:
-        raise DatabaseError(f"the database did not take the entries: {_first_line(error)}") from error
+        raise _told(error, "the database did not take the entries") from error
     return [append(connection, [entry])[0] for entry in entries]
 
 
 def _append_at_once(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str]:
     forms = [json.dumps(entry.to_json(), allow_nan=False) for entry in entries]
     return [row[0] for row in connection.execute(sql("append_entries"), {"entries": forms})]
+
+
+def _told(error: Exception, what: str) -> DatabaseError:
+    from psycopg import errors
+
+    if isinstance(error, (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn)):
+        return DatabaseError(f"{what}: its schema is missing or old: run `audit-dagster init-db`")
+    return DatabaseError(f"{what}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -47,8 +47,11 @@ def test_init_db_twice_at_once(settings: Settings, empty_database: PostgresSetti
 
 
 def test_a_database_without_schema_says_what_to_do(settings: Settings, empty_database: PostgresSettings) -> None:
-    with pytest.raises(DatabaseError, match="run `audit-dagster init-db`"):
-        connect(replace(settings, postgres=empty_database))
+    with connect(replace(settings, postgres=empty_database)) as connection:
+        with pytest.raises(DatabaseError, match="run `audit-dagster init-db`"):
+            fetch(connection, "known_tools")
+        with pytest.raises(DatabaseError, match="run `audit-dagster init-db`"):
+            append(connection, [make_entry()])
 
 
 def test_an_entry_comes_back_as_it_went_in(connection: Connection) -> None:

@@ -1,0 +1,112 @@
+"""How the benchmarks measure, and the table they print."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+_HEADINGS = ("what", "ours", "floor", "added", "ratio", "target", "met")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One comparison, both sides measured in this run; seconds."""
+
+    name: str
+    ours: float
+    floor: float
+    target: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.floor
+
+    def cells(self) -> tuple[str, ...]:
+        """What the table shows."""
+        target = "-" if self.target is None else f"<= {self.target:g}"
+        met = "-" if self.target is None else "yes" if self.ratio <= self.target else "NO"
+        return (
+            self.name,
+            _ms(self.ours),
+            _ms(self.floor),
+            _ms(self.ours - self.floor),
+            f"{self.ratio:.2f}",
+            target,
+            met,
+        )
+
+
+class Spent(NamedTuple):
+    """What one run of a process took: on the clock, and user plus system CPU of it and the children it waited for."""
+
+    wall: float
+    cpu: float
+
+
+def process(argv: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> Spent:
+    """Run a process to its end."""
+    start = time.perf_counter()
+    child = subprocess.Popen(argv, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    spent = Spent(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{argv[:3]} ended with exit code {child.returncode}")
+    return spent
+
+
+def clocked(action: Callable[[], object]) -> float:
+    """The seconds that a call takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def interleaved(runs: int, *actions: Callable[[], Any]) -> list[list[Any]]:
+    """What each action returned in `runs` rounds, every other one in reverse; a first round warms up and is dropped."""
+    found: list[list[Any]] = [[] for _ in actions]
+    order = list(enumerate(actions))
+    for number in range(runs + 1):
+        for position, action in order if number % 2 else reversed(order):
+            value = action()
+            if number:
+                found[position].append(value)
+    return found
+
+
+def walls(spent: Sequence[Spent]) -> float:
+    """The median time on the clock."""
+    return median(item.wall for item in spent)
+
+
+def cpus(spent: Sequence[Spent]) -> float:
+    """The median CPU time."""
+    return median(item.cpu for item in spent)
+
+
+def table(lines: Sequence[Line], *, markdown: bool) -> str:
+    """The lines under their headings: aligned text, or a Markdown table."""
+    rows = [_HEADINGS, *(line.cells() for line in lines)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    texts = [
+        [_aligned(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
+    ]
+    if not markdown:
+        return "\n".join("  ".join(row).rstrip() for row in texts)
+    rule = [":" + "-" * (width - 1) if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (texts[0], rule, *texts[1:]))
+
+
+def _aligned(cell: str, width: int, column: int) -> str:
+    return cell.rjust(width) if column else cell.ljust(width)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.2f} ms"

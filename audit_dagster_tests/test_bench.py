@@ -1,0 +1,46 @@
+"""`make bench` works: its figures are for people to read, so nothing here says how fast anything is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LINES = (
+    "recent, the query: 2,000 rows against 200",
+    "recent, the process: 2,000 rows against 200",
+    "recent, the process: against bare click and psycopg",
+    "recent, the process: embedded server, against bare",
+    "daily report of 100 operations: against COPY to a file",
+    "recording, import: against python -c pass",
+    "recording, import, CPU",
+    "recording, import and one operation: against python -c pass",
+    "recording, import and one operation, CPU",
+    "one operation, outside a repository: against its file alone",
+    "one operation, in one of 20 files: against its file and git status",
+)
+
+
+@pytest.fixture(scope="module")
+def printed() -> str:
+    command = [sys.executable, "-m", "audit_dagster_tests.bench", "--quick", "--markdown"]
+    run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_every_line_has_a_ratio_and_no_other_is_there(printed: str) -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if "|" in line]
+    assert rows[0] == ["what", "ours", "floor", "added", "ratio", "target", "met"]
+    assert [row[0] for row in rows[2:]] == list(LINES)
+    assert all(re.fullmatch(r"\d+\.\d\d", row[4]) for row in rows[2:]), rows
+
+
+def test_a_line_with_a_target_says_whether_it_is_met(printed: str) -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if "| <= " in line]
+    assert {row[0] for row in rows} == {name for name in LINES if name.startswith("recent")}
+    for *_, ratio, target, met in rows:
+        assert (met == "yes") == (float(ratio) <= float(target.removeprefix("<= "))), rows
