@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.alerts.digest import failure_digest
-from audit_dagster.report_service import write_document
+from audit_dagster.documents import write_document
 from audit_dagster.settings import Settings
 from audit_dagster.store.query import fetch, fetch_entries
 

@@ -5,17 +5,16 @@ Dagster's assets, the facade and the command line all come here.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.audit_service import AuditService
+from audit_dagster.documents import Document, read_text, write_document
 from audit_dagster.entry import LogEntry
-from audit_dagster.errors import AuditError, EntryError, InvalidInputError
+from audit_dagster.errors import EntryError, InvalidInputError
 from audit_dagster.render import file_name
 from audit_dagster.reports import daily, tools, weekly
 from audit_dagster.reports.windows import (
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 __all__ = [
-    "Document",
     "ReportService",
     "create_custom_reproduction_script",
     "create_reproduction_script",
@@ -45,16 +43,6 @@ __all__ = [
 
 _MOST_FAILURES = 50
 _MOST_PARAMETERS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A file that was written, and how many operations it is about."""
-
-    path: Path
-    text: str
-    operations: int
-    failed: int
 
 
 class ReportService:
@@ -231,7 +219,7 @@ def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[L
     found: list[LogEntry] = []
     recognised = False
     for path in sorted(folder.rglob("*.md")):
-        text = _read(path)
+        text = read_text(path)
         if text.startswith("# Audit Report - "):
             recognised = True
             found += _report_entries(path, text)
@@ -289,32 +277,3 @@ def _earlier_log(path: Path, text: str, settings: Settings) -> list[LogEntry]:
 
 def _all_tools(window: Window) -> dict[str, Any]:
     return {"start": window.start, "end": window.end, "tool_name": None}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise AuditError(f"cannot read {path}: {error.strerror}") from error
-
-
-def write_document(path: Path, text: str, operations: int, failed: int, mode: int = 0o644) -> Document:
-    """Write a file so that a reader finds the old one or the new one, never half of it."""
-    try:
-        with _replacing(path, mode) as draft:
-            draft.write_text(text, "utf-8", newline="\n")  # a command may hold a CR
-    except OSError as error:
-        raise AuditError(f"cannot write {path}: {error.strerror}: choose another folder or file") from error
-    return Document(path, text, operations, failed)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path, mode: int) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield draft
-        draft.chmod(mode)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

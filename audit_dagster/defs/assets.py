@@ -15,8 +15,8 @@ from audit_dagster.defs.partitions import (
     week_tool_partitions,
 )
 from audit_dagster.defs.resources import AuditResource
+from audit_dagster.documents import Document
 from audit_dagster.render import file_name, markdown_block
-from audit_dagster.report_service import Document
 from audit_dagster.reports.windows import days_window
 from audit_dagster.store.query import fetch
 

@@ -180,9 +180,9 @@ def _json_block(sections: dict[str, str], name: str) -> JsonObject:
         value = decode_json(block if fence else body[max(body.find("{"), 0) :])
     except EntryError as error:
         raise EntryError(f"the JSON under '{name.title()}' cannot be read: {error}") from None
-    if not isinstance(value, dict):
+    if value is not None and not isinstance(value, dict):
         raise EntryError(f"the JSON under '{name.title()}' is not an object")
-    return value
+    return value or {}
 
 
 def _bullets(body: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from audit_dagster.recording.spool import is_locked
 from audit_dagster.settings import Settings
 
 LOCK_NAME = "drain.lock"
@@ -18,7 +18,8 @@ BACKOFF_NAME = "drain.backoff"
 
 def wake(settings: Settings) -> None:
     """Start the drainer, detached, unless one is at work or the last one failed a moment ago. Raises OSError."""
-    if _is_backing_off(settings.spool_dir) or is_draining(settings.spool_dir):
+    # One at work looks once more after letting go of its lock, so that nothing is left behind.
+    if _is_backing_off(settings.spool_dir) or is_locked(settings.spool_dir / LOCK_NAME):
         return
     # `-P`, and `/` as its folder: neither the tool's files nor its `.env` may change what the drainer does.
     subprocess.Popen(
@@ -30,21 +31,6 @@ def wake(settings: Settings) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def is_draining(spool_dir: Path) -> bool:
-    """Whether a drainer holds the spool's lock. It looks once more after letting go, so that nothing is left behind."""
-    try:
-        descriptor = os.open(spool_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _is_backing_off(spool_dir: Path) -> bool:

@@ -32,16 +32,20 @@ class SpoolFile:
         draft = folder / f"{name}.tmp"
         self._descriptor: int | None = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         _open_files.add(self)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        os.write(self._descriptor, _line(begin))
-        draft.rename(folder / f"{name}{SUFFIX}")
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            _write(self._descriptor, _line(begin))
+            draft.rename(folder / f"{name}{SUFFIX}")
+        except OSError:
+            self.close()
+            raise
 
     def finish(self, end: dict[str, Any]) -> None:
         """Append the end line, see it on the disk, and let go of the lock. Raises OSError."""
         if self._descriptor is None:
             return
         try:
-            os.write(self._descriptor, _line(end))
+            _write(self._descriptor, _line(end))
             os.fdatasync(self._descriptor)
         finally:
             self.close()
@@ -81,6 +85,27 @@ def read_lines(descriptor: int) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             yield _parsed(line)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock of this file. False where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    view = memoryview(line)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _line(form: dict[str, Any]) -> bytes:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, EntryError
 from audit_dagster.recording.drainer import BACKOFF_NAME, LOCK_NAME
-from audit_dagster.recording.spool import SpoolError, read_lines, waiting
+from audit_dagster.recording.spool import SpoolError, is_locked, read_lines, waiting
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
 from audit_dagster.store.query import append
@@ -180,28 +180,14 @@ def _only_drainer(spool_dir: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _finished_files(spool_dir: Path) -> bool:
-    return any(_is_unlocked(path) for path in waiting(spool_dir))
-
-
-def _is_unlocked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    return any(not is_locked(path) for path in waiting(spool_dir))
 
 
 def _remove_old_drafts(spool_dir: Path) -> None:
     """A draft is a begin line whose process died before the operation's code ran."""
     for draft in spool_dir.glob(f"*{_DRAFT_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if time.time() - draft.stat().st_mtime > _DRAFT_AGE_SECONDS and _is_unlocked(draft):
+            if time.time() - draft.stat().st_mtime > _DRAFT_AGE_SECONDS and not is_locked(draft):
                 draft.unlink()
 
 

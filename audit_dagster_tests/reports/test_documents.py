@@ -1,0 +1,594 @@
+"""The documents, letter for letter, and against everything that a hostile note may hold.
+
+`AUDIT_UPDATE_GOLDEN=1 pytest …` writes the golden files anew; the tests that wrote one fail, so that it is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from audit_dagster.entry import LogEntry
+from audit_dagster.errors import EntryError
+from audit_dagster.render import visible
+from audit_dagster.report_service import ReportService
+from audit_dagster.reports import daily, tools, weekly
+from audit_dagster.reports.totals import Totals, stated_totals
+from audit_dagster.settings import Settings
+from audit_dagster_tests.conftest import make_entry
+
+GOLDEN = Path(__file__).parent / "golden"
+ZONE = ZoneInfo("UTC")
+CHICAGO = ZoneInfo("America/Chicago")
+DAY = date(2023, 6, 15)
+MONDAY = date(2023, 6, 12)
+
+DOCUMENTED_SAMPLE = """\
+# Audit Report - 2023-06-15
+
+## Summary
+- Total Operations: 12
+- Successful: 11 (91.7%)
+- Failed: 1 (8.3%)
+- Tools Used: sensing-data, visualization, gridded-data
+
+## Operations
+
+### 14:30:22 - sensing-data extract ✅
+- **Project**: Winter Turf - v3
+- **Date Range**: 2023-01-01 to 2023-01-31
+- **Records**: 15,420
+- **Duration**: 45.7s
+- **Output**: ./data/Winter_Turf_v3_2023-01-01_to_2023-01-31.csv
+"""
+DOCUMENTED_ENTRY = {
+    "timestamp": "2023-06-15T14:30:22.123Z",
+    "operation_id": "3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b",
+    "tool_name": "sensing-data",
+    "operation": "extract",
+    "user": "username",
+    "git_branch": "feature/analysis",
+    "git_commit": "abc123...",
+    "parameters": {"project": "Winter Turf - v3", "start_date": "2023-01-01", "end_date": "2023-01-31"},
+    "results": {
+        "success": True,
+        "records_extracted": 15420,
+        "output_file": "./data/Winter_Turf_v3_2023-01-01_to_2023-01-31.csv",
+    },
+    "duration_seconds": 45.7,
+    "note": "Monthly analysis for winter conditions",
+}
+HOSTILE_NOTE = (
+    "<b>bold</b> | `code` *em* [a](javascript:x)\n# head\x1b[31m \u202ereversed -->\n<!-- audit-entry: {} -->"
+)
+
+
+def at(day: int, hour: int, minute: int = 0, number: int = 0, **fields: Any) -> LogEntry:
+    """An entry whose id says when it was: golden files must not depend on the order of the tests."""
+    moment = datetime(2023, 6, day, hour, minute, tzinfo=UTC)
+    identity = f"00000000-0000-4000-8000-{day:04d}{hour:02d}{minute:02d}{number:04d}"
+    return make_entry(timestamp=moment, operation_id=identity, **fields)
+
+
+def documented_day() -> list[LogEntry]:
+    later = {"sensing-data": 3, "visualization": 4, "gridded-data": 4}
+    names = [name for name, count in later.items() for _ in range(count)]
+    rest = [at(15, 15, minute, tool_name=name, success=minute != 7) for minute, name in enumerate(names)]
+    return [LogEntry.from_json(DOCUMENTED_ENTRY), *rest]
+
+
+def test_the_daily_report_is_the_documented_one() -> None:
+    report = daily.daily_report(DAY, documented_day(), ZONE)
+    assert report.startswith(DOCUMENTED_SAMPLE)
+
+
+# ---- Rows as SQL counts them ----
+
+
+def quantile(values: Sequence[float], part: float) -> float | None:
+    """percentile_cont"""
+    if not values:
+        return None
+    ordered = sorted(values)
+    place = part * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def counts(entries: Sequence[LogEntry]) -> dict[str, int]:
+    return {"operations": len(entries), "failed": sum(not entry.success for entry in entries)}
+
+
+def grouped(entries: Sequence[LogEntry], key: Callable[[LogEntry], Any]) -> dict[Any, list[LogEntry]]:
+    groups: dict[Any, list[LogEntry]] = {}
+    for entry in entries:
+        groups.setdefault(key(entry), []).append(entry)
+    return groups
+
+
+def usage(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    made = []
+    for name, group in grouped(entries, lambda entry: entry.tool_name).items():
+        known = [entry.duration_seconds for entry in group if entry.duration_seconds is not None]
+        spread = {"shortest": min(known), "mean": sum(known) / len(known), "longest": max(known)} if known else {}
+        quantiles = {"p50": quantile(known, 0.5), "p95": quantile(known, 0.95)}
+        unknown = {"shortest": None, "mean": None, "longest": None}
+        users = len({entry.user_name for entry in group})
+        made.append({"tool_name": name, **counts(group), **unknown, **spread, **quantiles, "users": users})
+    return sorted(made, key=lambda row: (-row["operations"], row["tool_name"]))
+
+
+def per_day(entries: Sequence[LogEntry], zone: ZoneInfo) -> list[dict[str, Any]]:
+    groups = grouped(entries, lambda entry: (entry.timestamp.astimezone(zone).date(), entry.tool_name))
+    return [{"day": key[0], "tool_name": key[1], **counts(groups[key])} for key in sorted(groups)]
+
+
+def users(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    made = [{"user_name": name, **counts(group)} for name, group in grouped(entries, lambda e: e.user_name).items()]
+    return sorted(made, key=lambda row: (-row["operations"], row["user_name"]))
+
+
+def failures(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    failed = [entry for entry in entries if not entry.success]
+    groups = grouped(failed, lambda entry: (entry.tool_name, entry.operation, entry.error_message or ""))
+    made = [
+        {
+            **dict(zip(("tool_name", "operation", "error_message"), key, strict=True)),
+            "failures": len(group),
+            "first_at": min(entry.timestamp for entry in group),
+            "last_at": max(entry.timestamp for entry in group),
+        }
+        for key, group in groups.items()
+    ]
+    return sorted(made, key=lambda row: (-row["failures"], -row["last_at"].timestamp(), row["tool_name"]))
+
+
+def parameters(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    """Of entries whose parameters are texts."""
+    groups: dict[tuple[str, str], list[LogEntry]] = {}
+    for entry in entries:
+        for name, value in entry.parameters.items():
+            groups.setdefault((name, value[:200]), []).append(entry)
+    made = [{"name": name, "value": value, **counts(group)} for (name, value), group in groups.items()]
+    return sorted(made, key=lambda row: (-row["operations"], row["name"], row["value"]))
+
+
+def weekly_document(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
+    rows = weekly.WeekRows(
+        totals=counts(entries),
+        previous_totals=counts(before),
+        tools=usage(entries),
+        previous_tools=usage(before),
+        per_day=per_day(entries, zone),
+        users=users(entries),
+        failures=failures(entries),
+    )
+    return weekly.weekly_summary(MONDAY, rows, zone)
+
+
+def tool_document(tool_name: str, entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
+    entries = [entry for entry in entries if entry.tool_name == tool_name]
+    before = [entry for entry in before if entry.tool_name == tool_name]
+    rows = tools.ToolRows(
+        usage=next(iter(usage(entries)), None),
+        previous_usage=next(iter(usage(before)), None),
+        per_day=per_day(entries, zone),
+        users=users(entries),
+        parameters=parameters(entries),
+        failures=failures(entries),
+    )
+    return tools.tool_report(MONDAY, tool_name, rows, zone)
+
+
+# ---- Golden files ----
+
+
+@dataclass(frozen=True)
+class Case:
+    """A week: its entries, those of the week before, the tool that the tool report is about."""
+
+    entries: tuple[LogEntry, ...]
+    before: tuple[LogEntry, ...]
+    tool_name: str
+    zone: ZoneInfo = ZONE
+
+
+def weeks() -> dict[str, Case]:
+    turf = {"parameters": {"project": "Winter Turf - v3"}}
+    trace = "Traceback (most recent call last):\n  File \"plot.py\", line 1\nKeyError: 'Temperature'"
+    ordinary = (
+        at(12, 8, 5, **turf, duration_seconds=12.25, note="Monday's first"),
+        at(13, 9, tool_name="visualization", operation="create", user_name="grace", duration_seconds=0.25),
+        at(15, 4, 30, **turf, duration_seconds=1200.5, results={"records_extracted": 1234567}),
+        at(15, 14, 30, **turf, duration_seconds=45.5, command=["python3", "extract.py", "--site", "a b"]),
+        at(15, 14, 31, tool_name="visualization", operation="create", success=False, error_message=trace),
+        at(15, 14, 32, tool_name="visualization", operation="create", success=False, error_message=trace),
+        at(18, 23, 59, tool_name="gridded-data", operation="download", duration_seconds=None),
+    )
+    before = (
+        at(5, 10),
+        at(6, 10, tool_name="visualization", operation="create"),
+        at(7, 10, tool_name="decode", success=False, error_message="no such file"),
+    )
+    hostile = HOSTILE_NOTE
+    odd = (
+        at(15, 10, tool_name=hostile, operation=hostile, user_name=hostile, note=hostile, command=["sh", hostile]),
+        at(15, 11, tool_name=hostile, operation=hostile, success=False, error_message=hostile, note=hostile),
+        at(15, 12, tool_name=hostile, operation="x", parameters={hostile: hostile}, results={hostile: [hostile]}),
+    )
+    only_failures = (
+        at(15, 1, success=False, error_message="disk full"),
+        at(15, 2, success=False, error_message="disk full"),
+        at(16, 3, success=False, error_message=None, duration_seconds=None),
+    )
+    return {
+        "ordinary": Case(ordinary, before, "visualization"),
+        "ordinary_chicago": Case(ordinary, before, "sensing-data", CHICAGO),
+        "nothing": Case((), before, "decode"),
+        "nothing_ever": Case((), (), "decode"),
+        "only_failures": Case(only_failures, (), "sensing-data"),
+        "hostile": Case(odd, (), hostile),
+    }
+
+
+WEEKS = weeks()
+
+
+def daily_document(case: Case) -> str:
+    of_day = [entry for entry in case.entries if entry.timestamp.astimezone(case.zone).date() == DAY]
+    return daily.daily_report(DAY, of_day, case.zone)
+
+
+DOCUMENTS: dict[str, Callable[[Case], str]] = {
+    "daily": daily_document,
+    "weekly": lambda case: weekly_document(case.entries, case.before, case.zone),
+    "tool": lambda case: tool_document(case.tool_name, case.entries, case.before, case.zone),
+}
+
+
+@pytest.mark.parametrize("week", WEEKS)
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_golden(kind: str, week: str) -> None:
+    path = GOLDEN / f"{kind}_{week}.md"
+    text = DOCUMENTS[kind](WEEKS[week])
+    if os.environ.get("AUDIT_UPDATE_GOLDEN") == "1":
+        path.write_text(text, "utf-8", newline="\n")
+        pytest.fail(f"{path.name} was written anew: look at it, then run without AUDIT_UPDATE_GOLDEN")
+    with path.open(encoding="utf-8", newline="") as file:
+        assert text == file.read()
+
+
+def test_every_golden_file_is_tested() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == {f"{kind}_{week}" for kind in DOCUMENTS for week in WEEKS}
+
+
+@pytest.mark.parametrize("week", WEEKS)
+def test_the_service_writes_the_same_from_the_database(
+    week: str, settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    case = WEEKS[week]
+    if case.entries or case.before:
+        store(*case.entries, *case.before)
+    service = ReportService(replace(settings, timezone=case.zone.key))
+    made = {
+        "daily": service.write_daily_report(connection, DAY),
+        "weekly": service.write_weekly_summary(connection, MONDAY),
+        "tool": service.write_tool_report(connection, MONDAY, case.tool_name),
+    }
+    assert {kind: document.text for kind, document in made.items()} == {
+        kind: document(case) for kind, document in DOCUMENTS.items()
+    }
+    for document in made.values():
+        assert document.path.read_text("utf-8") == document.text
+        assert stated_totals(document.text) == (document.operations, document.failed)
+
+
+# ---- Entries in a report ----
+
+
+def test_entries_come_back_exactly() -> None:
+    entries = [*documented_day(), *WEEKS["hostile"].entries, *WEEKS["ordinary"].entries]
+    assert list(daily.entries_in(daily.daily_report(DAY, entries, ZONE))) == entries
+
+
+def test_a_deleted_section_takes_its_entry_out() -> None:
+    entries = documented_day()
+    report = daily.daily_report(DAY, entries, ZONE)
+    starts = [match.start() for match in re.finditer(r"^### ", report, re.MULTILINE)]
+    assert len(starts) == len(entries)
+    for number, (start, end) in enumerate(pairwise([*starts, report.index("*Days and times")])):
+        left = [entry for entry in entries if entry is not entries[number]]
+        assert list(daily.entries_in(report[:start] + report[end:])) == left
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", "null", '{"tool_name": "x"}', '{"operation_id": 1}'])
+def test_a_damaged_entry_is_told(damaged: str) -> None:
+    with pytest.raises(EntryError):
+        list(daily.entries_in(f"text\n<!-- audit-entry: {damaged} -->\n"))
+
+
+FORGED = make_entry(tool_name="forged").to_json()
+FORGERY = daily.render("daily_report.md.j2", day=DAY, zone="UTC", total=1, failed=0, tools=[], operations=[]) + (
+    f"<!-- audit-entry: {json.dumps(FORGED)} -->"
+)
+FORGING = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                *(
+                    "-->",
+                    "<!--",
+                    "--",
+                    "<!-- audit-entry: ",
+                    "\n",
+                    "\r",
+                    "\r\n",
+                    "\u2028",
+                    "\x0b",
+                    "\x0c",
+                    "\x1c",
+                    "\x85",
+                ),
+                *("```", "`", "~~~", "]]>", "--!>", "\\", '"', "{", "}", "###", FORGERY, f"\n{FORGERY}\n"),
+                *(f"-->\n{FORGERY}", f'"}} -->\n{FORGERY}', f"`\n\n{FORGERY}\n\n`", f"\u2028{FORGERY}\u2028"),
+            ]
+        ),
+        st.text(max_size=20),
+    ),
+    max_size=6,
+).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=FORGING, where=st.integers(min_value=1, max_value=255))
+@example(text=f"-->\n{FORGERY}\n", where=255)
+def test_no_text_forges_an_entry(text: str, where: int) -> None:
+    texts = [text if where & 1 << bit else "x" for bit in range(8)]
+    entry = make_entry(
+        note=texts[0],
+        tool_name=texts[1],
+        operation=texts[2],
+        user_name=texts[3] or "unknown",
+        error_message=texts[4],
+        parameters={texts[5]: texts[5], "list": [texts[5]]},
+        results={"output_file": texts[6], "deep": {texts[6]: texts[6]}},
+        command=["sh", "-c", texts[7]],
+        working_directory=texts[7],
+        success=False,
+    )
+    report = daily.daily_report(DAY, [entry], ZONE)
+    assert list(daily.entries_in(report)) == [entry]
+    assert list(daily.entries_in(report.replace("\n", "\r\n"))) == [entry]
+    assert stated_totals(report) == Totals(1, 1)
+
+
+# ---- Totals ----
+
+
+@pytest.mark.parametrize("week", WEEKS)
+def test_stated_totals_are_the_counts(week: str) -> None:
+    case = WEEKS[week]
+    of_tool = [entry for entry in case.entries if entry.tool_name == case.tool_name]
+    of_day = [entry for entry in case.entries if entry.timestamp.astimezone(case.zone).date() == DAY]
+    expected = {"daily": of_day, "weekly": case.entries, "tool": of_tool}
+    for kind, entries in expected.items():
+        assert stated_totals(DOCUMENTS[kind](case)) == tuple(counts(entries).values()), kind
+
+
+def test_totals_of_thousands() -> None:
+    entries = [at(15, 1, number=number, success=number % 2 == 0) for number in range(2001)]
+    assert stated_totals(weekly_document(entries, [], ZONE)) == (2001, 1000)
+    assert stated_totals(tool_document("sensing-data", entries, [], ZONE)) == (2001, 1000)
+    assert stated_totals(daily.daily_report(DAY, entries, ZONE)) == (2001, 1000)
+
+
+def test_a_text_without_totals_is_told() -> None:
+    with pytest.raises(EntryError):
+        stated_totals("# Audit Report - 2023-06-15\n")
+
+
+# ---- What a viewer makes of a hostile text ----
+
+PIECES = [
+    *("<script>alert(1)</script>", "<b>bold</b>", "<img src=x onerror=alert(1)>", "</li></ul><h1>", "<!-- x", "-->"),
+    *(
+        "<?php x ?>",
+        "<![CDATA[x]]>",
+        "<!DOCTYPE html>",
+        "<a href='x'>y</a>",
+        "<x y",
+        "a < b > c",
+        "<https://x.example>",
+    ),
+    *("<me@x.example>", "&lt;b&gt;", "&#60;b&#62;", "&amp;", "&", "&copy", "&copy;", "&#x3c;script&#x3e;", "AT&T;"),
+    *("[a](http://x.example)", "[a][b]", "[a]: http://x.example", "![i](x.png)", "[^1]", "[x] task", "[ ] task"),
+    *("[a](javascript:alert(1))", "](x)", "[", "]", "![", "()", "[a\\](b)", "\\[a](b)", "[a]\\(b)"),
+    *(
+        "*em*",
+        "**strong**",
+        "***both***",
+        "_em_",
+        "__strong__",
+        "a_b_c",
+        "a _b_ c",
+        "_",
+        "__init__",
+        "*",
+        "**",
+        "~~s~~",
+    ),
+    *("~s~", "`code`", "``co`de``", "`", "```", "```js\nx\n```", "~~~", "\\", "\\\\", "\\`", "\\*a\\*", "a\\", "a\\|b"),
+    *("|", "a|b", "| a | b |", "|---|---|", "||", "\\|", "`a|b`", "|\n|---|\n| x |", "a | b\n--|--\n1 | 2"),
+    *("# head", "## head", "#", "- item", "* item", "+ item", "1. item", "> quote", "---", "***", "===", "    code"),
+    *(
+        "a\nb",
+        "a\n\nb",
+        "a\r\nb",
+        "a  \nb",
+        "a\\\nb",
+        "\n# head",
+        "\n\n<b>x</b>\n\n",
+        "\n---",
+        "\n===",
+        "\ttab",
+        "a\tb",
+    ),
+    *("\x1b[31mred\x1b[0m", "\x1b]8;;http://x\x07y\x1b]8;;\x07", "\x00", "\x07", "\x7f", "\x85", "\x9b31m", "\b\b"),
+    *(
+        "\u202eabc",
+        "\u2066x\u2069",
+        "\u200bx",
+        "\u2028x",
+        "\u2029x",
+        "\ufeffx",
+        "\ud800",
+        "e\u0301",
+        "日本語",
+        "🙂",
+        "°",
+    ),
+    *("$x$", "$$x$$", "$(id)", "`id`", "${x}", "%s", "{{ x }}", "{% x %}", "{# x #}", "{{ config }}", "{% raw %}"),
+    *(":smile:", "@user", "#123", "javascript:alert(1)", "=1+1", "'", '"', "\"'`", "<", ">", "<<", ">>", "a" * 90),
+    *(HOSTILE_NOTE[:80], "<details><summary>x</summary>", "<svg/onload=alert(1)>", "<style>*{}</style>", "x</td><td>y"),
+]
+CORPUS = list(dict.fromkeys([*PIECES, *(f"a {piece} b" for piece in PIECES), *(f"{piece}{piece}" for piece in PIECES)]))
+
+
+def shown(text: str) -> str:
+    """What a reader sees of a value; Markdown drops blanks at both ends of a line."""
+    return visible(text).strip()
+
+
+def parsed(document: str) -> list[Token]:
+    viewer = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    return viewer.parse(document.encode("utf-8", "replace").decode("utf-8"))
+
+
+def plain(token: Token) -> str:
+    return "".join(child.content for child in token.children or []).strip()
+
+
+def kinds(tokens: Sequence[Token]) -> Counter[str]:
+    """How many of everything that a document could contain beside text, lists, headings and tables."""
+    flat = [*tokens, *(child for token in tokens for child in token.children or [])]
+    ordinary = r"(text|inline|paragraph|list_item|bullet_list|heading|table|thead|tbody|tr|th|td).*"
+    return Counter(token.type for token in flat if not re.fullmatch(ordinary, token.type))
+
+
+def tables(tokens: Sequence[Token]) -> list[list[list[str]]]:
+    """Tables of rows of cells as a viewer shows them."""
+    found: list[list[list[str]]] = []
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif token.type in ("td_open", "th_open") and following is not None:
+            found[-1][-1].append(plain(following))
+    return found
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CORPUS) > 300
+
+
+def test_a_daily_report_shows_every_text_and_makes_nothing_of_it() -> None:
+    entries = [
+        make_entry(
+            tool_name=text,
+            operation=text,
+            note=text,
+            parameters={text: text},
+            results={"output_file": text},
+            error_message=text,
+            command=["echo", text],
+        )
+        for text in CORPUS
+    ]
+    tokens = parsed(daily.daily_report(DAY, entries, ZONE))
+    comments = [token.content for token in tokens if token.type == "html_block"]
+    assert len(comments) == len(entries)
+    assert all(re.fullmatch(r"<!-- audit-entry: \{[^<>\n]*\} -->\n", comment) for comment in comments)
+    found = kinds(tokens)
+    facts = sum(len(daily.facts(entry)) + 1 for entry in entries)  # and the command
+    assert found.pop("html_block") == len(entries)
+    assert found.pop("code_inline") == len(entries)
+    assert found.pop("strong_open") == found.pop("strong_close") == facts
+    assert found.pop("em_open") == found.pop("em_close") == 1
+    assert not found
+    assert sum(token.type == "heading_open" for token in tokens) == len(entries) + 3
+    lines = [plain(token) for token in tokens if token.type == "inline"]
+    for text, entry in zip(CORPUS, entries, strict=True):
+        time = entry.timestamp.strftime("%H:%M:%S")
+        assert f"{time} - {visible(text)} {visible(text)} ✅" in lines
+        assert {f"Note: {visible(text)}".strip(), f"Error: {visible(daily.shown(text))}".strip()} <= set(lines)
+
+
+def test_a_weekly_summary_shows_every_text_in_its_cell() -> None:
+    entries = [
+        make_entry(tool_name=text, operation=text, user_name=text, success=False, error_message=text) for text in CORPUS
+    ]
+    document = weekly_document(entries, [replace(entry, tool_name=f"{entry.tool_name}?") for entry in entries], ZONE)
+    tokens = parsed(document)
+    assert not kinds(tokens)
+    totals, tool_rows, days, people, failed = tables(tokens)
+    assert [len(table) for table in (totals, days)] == [4, 8]
+    everything = Counter(shown(text) for text in CORPUS)
+    for table, column in ((tool_rows, 0), (people, 0), (failed, 1), (failed, 2), (failed, 3)):
+        assert Counter(row[column] for row in table[1:]) == everything
+    assert_cells(document)
+
+
+def test_a_tool_report_shows_every_text_in_its_cell() -> None:
+    for text in CORPUS:
+        entries = [
+            make_entry(tool_name=text, operation=text, user_name=text, parameters={text: text}),
+            make_entry(tool_name=text, operation=text, user_name=text, success=False, error_message=text),
+        ]
+        document = tool_document(text, entries, [], ZONE)
+        tokens = parsed(document)
+        assert not kinds(tokens), text
+        assert sum(token.type == "heading_open" for token in tokens) == 7
+        title = next(plain(token) for token in tokens if token.type == "inline")
+        assert title == f"Tool Report - {visible(text)} - 2023-W24"
+        _, _, people, given_values, failed = tables(tokens)
+        assert people[1] == [shown(text), "2", "1"]
+        assert given_values[1] == [shown(text), shown(text), "1", "0"]
+        assert failed[1][:3] == ["1", shown(text), shown(text)]
+        assert_cells(document)
+
+
+def assert_cells(document: str) -> None:
+    """Every row of a table has the cells of its head. A viewer fills up and cuts off, so this counts in the source."""
+    cells = 0
+    for line in document.split("\n"):
+        # An escaped pipe is text, for GitHub and for CommonMark alike.
+        count = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert count == len(re.findall(r"\|", re.sub(r"\\.", "", line))) if count else True
+        assert cells in (0, count) or count == 0, line
+        cells = count
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet=st.characters() | st.sampled_from("\\`*_[]()<>&|~$!#\n\t -+.'\"{}"), max_size=30))
+def test_inline_markdown_shows_any_text(text: str) -> None:
+    tokens = parsed(tool_document(text, [make_entry(tool_name=text, parameters={"name": text})], [], ZONE))
+    assert not kinds(tokens)
+    assert tables(tokens)[3][1] == ["name", shown(text), "1", "0"]
