@@ -6,6 +6,7 @@ Importing this module is cheap: it is how a tool reaches `log_custom_operation`.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.errors import InvalidInputError
+from audit_dagster.errors import DatabaseError, InvalidInputError
 from audit_dagster.recording.recorder import log_custom_operation
 from audit_dagster.recording.switch import read_switch, write_switch
 from audit_dagster.settings import Settings
@@ -91,12 +92,15 @@ class AuditService:
 
     @contextmanager
     def database(self) -> Iterator[Connection[Any]]:
-        """A connection, after the spool was stored."""
+        """A connection, after the spool was stored. Who may only read, reads on; one line on stderr says what waits."""
         from audit_dagster.store.connect import connect
         from audit_dagster.store.drain import drain
 
-        drain(self.settings)
         with connect(self.settings) as connection:
+            try:
+                drain(self.settings)
+            except DatabaseError as error:
+                print(f"audit-dagster: the spool stays as it is: {error}", file=sys.stderr)  # noqa: T201
             yield connection
 
 

@@ -1,4 +1,4 @@
-"""The one Jinja2 environment, and every escaping rule: shell, Markdown, terminal, CSV, file names.
+"""The one Jinja2 environment, and every escaping rule: shell, Markdown, terminal, file names.
 
 Notes, names and parameters come from anywhere. Each place that text goes to has its own rule here, and templates name
 the rule as a filter; a test reads the templates and refuses a value without one.
@@ -118,12 +118,6 @@ def shell_comment(value: object) -> str:
     return visible(str(value))
 
 
-def csv_cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def file_name(text: str) -> str:
     """A name for files and partition keys that differs whenever `text` does, on any file system.
 
@@ -132,7 +126,9 @@ def file_name(text: str) -> str:
     """
     raw = text.encode("utf-8", "surrogatepass")
     safe = _UNSAFE_IN_FILE_NAME.sub(lambda match: b"~%02x" % match[0][0], raw).decode()
-    if safe.startswith(".") or safe.endswith(".") or not safe or _is_reserved(safe):
+    kept = safe.rstrip(".")  # Windows drops dots at the end
+    safe = kept + "~2e" * (len(safe) - len(kept))
+    if safe.startswith(".") or not safe or _is_reserved(safe):
         safe = f"~{safe}"
     if len(safe) <= _LONGEST_FILE_NAME:
         return safe

@@ -16,6 +16,7 @@ from audit_dagster.errors import ConfigurationError
 
 APP_NAME = "audit-dagster"
 DEFAULT_START_DATE = date(2023, 1, 1)
+_FOLDERS = ("AUDIT_STATE_DIR", "AUDIT_SPOOL_DIR", "AUDIT_REPORTS_DIR")
 _POSTGRES_NAMES = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
 
 
@@ -48,6 +49,7 @@ class Settings:
     start_date: date
     start_date_chosen: bool
     logging_override: bool | None
+    given: Mapping[str, str] = field(repr=False)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -63,12 +65,17 @@ class Settings:
             state_dir=state_dir,
             spool_dir=spool_dir,
             config_file=config_file,
-            reports_dir=Path(values.get("AUDIT_REPORTS_DIR") or state_dir / "reports").expanduser(),
+            reports_dir=_absolute(values.get("AUDIT_REPORTS_DIR") or str(state_dir / "reports")),
             timezone=zone_named(values.get("AUDIT_TIMEZONE") or "UTC", "AUDIT_TIMEZONE").key,
             start_date=_start_date(values.get("AUDIT_START_DATE")),
             start_date_chosen=bool(values.get("AUDIT_START_DATE")),
             logging_override=_switch(values.get("POSTGRES_LOGGING_STATUS")),
+            given=_given(values),
         )
+
+    def child_environment(self) -> dict[str, str]:
+        """This process's environment with these settings: for a child in another folder, out of `.env`'s reach."""
+        return {**os.environ, **self.given}
 
 
 def _merged(environ: Mapping[str, str]) -> dict[str, str]:
@@ -95,13 +102,25 @@ def _nearest_env_file() -> Path | None:
 def _places(values: Mapping[str, str]) -> tuple[Path, Path, Path]:
     chosen = values.get("AUDIT_STATE_DIR")
     if chosen:
-        state_dir = Path(chosen).expanduser().absolute()
-        spool_dir = Path(values.get("AUDIT_SPOOL_DIR") or state_dir / "spool")
-        return state_dir, spool_dir, state_dir / "settings.json"
+        state_dir = _absolute(chosen)
+        return state_dir, _spool_dir(values, state_dir), state_dir / "settings.json"
     from platformdirs import user_config_path, user_data_path, user_state_path
 
     config_file = user_config_path(APP_NAME) / "settings.json"
-    return user_data_path(APP_NAME), user_state_path(APP_NAME) / "spool", config_file
+    return user_data_path(APP_NAME), _spool_dir(values, user_state_path(APP_NAME)), config_file
+
+
+def _spool_dir(values: Mapping[str, str], home: Path) -> Path:
+    return _absolute(values["AUDIT_SPOOL_DIR"]) if values.get("AUDIT_SPOOL_DIR") else home / "spool"
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _given(values: Mapping[str, str]) -> dict[str, str]:
+    ours = {name: value for name, value in values.items() if name.startswith(("POSTGRES_", "AUDIT_")) and value}
+    return {name: str(_absolute(value)) if name in _FOLDERS else value for name, value in ours.items()}
 
 
 def _postgres(values: Mapping[str, str]) -> PostgresSettings | None:

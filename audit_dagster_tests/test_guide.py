@@ -366,7 +366,7 @@ PYTHON_CHECKS: dict[str, list[Check]] = {
     "A step of your own": [own_step, decorated],
     "Exit codes and errors": [refused],
 }
-NEEDS_BEFORE = {own_step: OWN_FUNCTION}
+NEEDS_BEFORE: dict[Check, str] = {own_step: OWN_FUNCTION}
 
 
 def python_cases() -> list[tuple[Block, Check]]:
@@ -630,7 +630,7 @@ def test_group_options() -> None:
     assert all("audit-dagster " + opt in GUIDE for option in options(cli) for opt in option.opts)
 
 
-CONTRACT_OPTIONS = {
+CONTRACT_OPTIONS: dict[str, dict[str, Any]] = {
     "recent": {"--limit": 10, "--tool-name": None, "--minutes": None},
     "report": {"--start-date": None, "--end-date": None, "--tool-name": None, "--output-dir": "logs"},
     "reproduce": {"--logs-dir": "logs", "--output-file": "reproduce_commands.sh", "--recent": False, "--minutes": None},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import shlex
@@ -19,7 +17,6 @@ from hypothesis import strategies as st
 from jinja2 import Environment, nodes
 
 from audit_dagster.render import (
-    csv_cell,
     environment,
     file_name,
     json_comment,
@@ -248,23 +245,6 @@ def test_visible_hides_nothing(text: str) -> None:
 @pytest.mark.parametrize("text", ["Winter Turf - v3", "20 °C", "日本語", "🙂", "e\u0301", "a\u00a0b"])
 def test_visible_leaves_ordinary_text(text: str) -> None:
     assert visible(text) == text
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.one_of(ANY_TEXT, st.sampled_from("=+-@\t\r").flatmap(lambda first: st.text().map(lambda rest: first + rest))))
-@example("=1+1")
-@example('@SUM(1)"')
-def test_a_csv_cell_is_no_formula(text: str) -> None:
-    cell = csv_cell(text)
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert cell in (text, f"'{text}")
-    file = io.StringIO(newline="")
-    csv.writer(file).writerow([cell, "next"])
-    assert next(csv.reader(io.StringIO(file.getvalue(), newline=""))) == [cell, "next"]
-
-
-def test_csv_cells_of_other_values() -> None:
-    assert [csv_cell(value) for value in (None, 4, 1.5, True, -1)] == ["", "4", "1.5", "True", "'-1"]
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.render import render
-from audit_dagster.reports.daily import facts
+from audit_dagster.reports.daily import NO_ERROR_TEXT, facts
 
 
 def failure_digest(entries: Sequence[LogEntry], attempts: Mapping[str, int], zone: ZoneInfo) -> str:
@@ -21,6 +21,7 @@ def failure_digest(entries: Sequence[LogEntry], attempts: Mapping[str, int], zon
         {
             "time": entry.timestamp.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S"),
             "entry": entry,
+            "error": entry.error_message or NO_ERROR_TEXT,
             "command": shlex.join(entry.command) if entry.command else None,
             "facts": [(name, value) for name, value in facts(entry) if name != "Error"],
             "repeat": attempts.get(entry.operation_id, 1) > 1,

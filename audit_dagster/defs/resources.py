@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import dagster as dg
@@ -37,13 +38,14 @@ class AuditResource(dg.ConfigurableResource[None]):
 
 
 def audit_resource(settings: Settings) -> AuditResource:
-    """Bound to POSTGRES_*, read when a run starts, where any of them is set."""
-    if settings.postgres is None:
+    """Each POSTGRES_* of the environment is read when a run starts; what only `.env` or a default says stands here."""
+    place = settings.postgres
+    if place is None:
         return AuditResource()
     return AuditResource(
-        host=dg.EnvVar("POSTGRES_HOST"),
-        port=dg.EnvVar.int("POSTGRES_PORT"),
-        db=dg.EnvVar("POSTGRES_DB"),
-        user=dg.EnvVar("POSTGRES_USER"),
-        password=dg.EnvVar("POSTGRES_PASSWORD"),
+        host=dg.EnvVar("POSTGRES_HOST") if "POSTGRES_HOST" in os.environ else place.host,
+        port=dg.EnvVar.int("POSTGRES_PORT") if "POSTGRES_PORT" in os.environ else place.port,
+        db=dg.EnvVar("POSTGRES_DB") if "POSTGRES_DB" in os.environ else place.db,
+        user=dg.EnvVar("POSTGRES_USER") if "POSTGRES_USER" in os.environ else place.user,
+        password=dg.EnvVar("POSTGRES_PASSWORD") if "POSTGRES_PASSWORD" in os.environ else place.password,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ def wake(settings: Settings) -> None:
     subprocess.Popen(
         [sys.executable, "-P", "-m", "audit_dagster.store.drain"],
         cwd="/",
-        env={**os.environ, **_environment(settings)},
+        env=settings.child_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -39,8 +38,3 @@ def _is_backing_off(spool_dir: Path) -> bool:
         return time.time() < float(not_before)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    known = settings.postgres.as_environment() if settings.postgres else {}
-    return {**known, "AUDIT_SPOOL_DIR": str(settings.spool_dir), "AUDIT_STATE_DIR": str(settings.state_dir)}

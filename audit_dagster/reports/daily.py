@@ -19,6 +19,7 @@ from audit_dagster.render import number, render, seconds
 
 _COMMENT_START = "<!-- audit-entry: "
 _COMMENT_END = " -->"
+NO_ERROR_TEXT = "no error text"
 _RECORDS = ("records_extracted", "records_processed", "records")
 _LONGEST_VALUE = 300
 
@@ -54,7 +55,7 @@ def facts(entry: LogEntry) -> list[tuple[str, str]]:
     if parameters.get("start_date") and parameters.get("end_date"):
         found.append(("Date Range", f"{parameters.pop('start_date')} to {parameters.pop('end_date')}"))
     found += [(label(name), value) for name, value in parameters.items()]
-    records = next((name for name in _RECORDS if isinstance(results.get(name), int)), None)
+    records = next((name for name in _RECORDS if type(results.get(name)) is int), None)
     if records:
         found.append(("Records", number(results.pop(records))))
     found.append(("Duration", seconds(entry.duration_seconds)))
@@ -73,7 +74,7 @@ def cause(error_message: str | None) -> str | None:
 
 def label(name: str) -> str:
     """node_id → Node Id"""
-    return name.replace("_", " ").replace("-", " ").title()
+    return name.replace("_", " ").replace("-", " ").strip().title() or "(unnamed)"
 
 
 def shown(value: Any) -> str:

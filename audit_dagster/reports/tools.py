@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from audit_dagster.render import render
-from audit_dagster.reports.daily import cause
+from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
 from audit_dagster.reports.weekly import trend
 from audit_dagster.reports.windows import week_name
 
@@ -46,5 +46,5 @@ def tool_report(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) ->
         days=rows.per_day,
         users=rows.users,
         parameters=rows.parameters,
-        failures=[{**row, "error_message": cause(row["error_message"])} for row in rows.failures],
+        failures=[{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
     )

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from audit_dagster.render import render
-from audit_dagster.reports.daily import cause
+from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
 from audit_dagster.reports.windows import week_name
 
 Rows = Sequence[dict[str, Any]]
@@ -46,7 +46,7 @@ def weekly_summary(monday: date, rows: WeekRows, zone: ZoneInfo) -> str:
         unused=sorted(before.keys() - {row["tool_name"] for row in rows.tools}),
         days=_days(monday, rows.per_day),
         users=rows.users,
-        failures=[{**row, "error_message": cause(row["error_message"])} for row in rows.failures],
+        failures=[{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
     )
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from audit_dagster.recording.recorder import log_custom_operation
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports.windows import day_window
-from audit_dagster.settings import Settings
 from audit_dagster.store.connect import open_connection
 from audit_dagster.store.query import fetch_entries, sql
 from audit_dagster_tests.bench.measure import Line, clocked, cpus, interleaved, process, walls
@@ -76,7 +75,7 @@ def recent_by_floor(world: World) -> Iterator[Line]:
 
 def daily_report(world: World) -> Iterator[Line]:
     """What does the report of a full day cost beyond reading its rows?"""
-    settings = Settings.load(world.environment(world.large))
+    settings = world.settings(world.large)
     service = ReportService(settings)
     window = day_window(world.full_day, settings.zone)
     report, rows = world.folder / "report.md", world.folder / "rows.copy"
@@ -101,16 +100,16 @@ def daily_report(world: World) -> Iterator[Line]:
 
 def recording_process(world: World) -> Iterator[Line]:
     """What does recording add to a tool's start?"""
-    environment = world.environment(world.records, world.folder / "unused")
-    fresh = itertools.count(1)
+    environment = world.environment(world.records)
+    homes = (f"home-{number}" for number in itertools.count(1))
 
     def python(code: str) -> Callable[[], Any]:
         return lambda: process((sys.executable, "-c", code), environment, world.folder)
 
     def record() -> Any:
-        state_dir = world.folder / f"record-{next(fresh)}"
-        spent = process((sys.executable, "-c", _RECORD), world.environment(world.records, state_dir), world.folder)
-        wait_until_drained(state_dir / "spool")
+        home = next(homes)  # with a spool of its own, so that each run has to wake a drainer
+        spent = process((sys.executable, "-c", _RECORD), world.environment(world.records, home), world.folder)
+        wait_until_drained(world.settings(world.records, home).spool_dir)
         return spent
 
     imported, recorded, floor = interleaved(world.sizes.processes, python(_IMPORT), record, python("pass"))
@@ -124,14 +123,14 @@ def recorded_operations(world: World) -> Iterator[Line]:
     """What does one operation cost a process that runs many?"""
     outside, repository = world.folder / "outside", world.folder / "repository"
     outside.mkdir()
-    _make_repository(repository, world.sizes.files)
+    _make_repository(repository, world.sizes.files, world.environment(None))
     for folder, place, floor in (
         (outside, "outside a repository: against its file alone", _bare_file),
         (repository, f"in one of {world.sizes.files:,} files: against its file and git status", _bare_file_and_git),
     ):
         bare = world.folder / f"bare-{folder.name}"
         bare.mkdir()
-        with recording_to(world, f"recorded-{folder.name}", folder):
+        with recording_to(world, f"home-{folder.name}", folder):
             ours, floors = interleaved(
                 world.sizes.operations, partial(clocked, _operation), partial(clocked, partial(floor, bare))
             )
@@ -163,14 +162,14 @@ def _bare_file_and_git(folder: Path) -> None:
     _bare_file(folder)
 
 
-def _make_repository(folder: Path, files: int) -> None:
+def _make_repository(folder: Path, files: int, environment: dict[str, str]) -> None:
     for number in range(files):
         file = folder / f"part_{number % 50}" / f"file_{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"file {number}\n")
     person = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-    for command in (("init",), ("add", "--all"), (*person, "commit", "--message", "All files")):
-        subprocess.run(["git", "-C", folder, *command], check=True, capture_output=True)
+    for command in (("init",), ("add", "--all"), (*person, "commit", "--message", "All"), ("status",)):
+        subprocess.run(["git", "-C", folder, *command], check=True, capture_output=True, env=environment)
 
 
 ALL = (recent_by_size, recent_by_floor, daily_report, recording_process, recorded_operations)

@@ -50,7 +50,6 @@ class World:
     """A folder outside any repository, and the databases of one server. The large one is the embedded server's own."""
 
     folder: Path
-    state_dir: Path
     large: PostgresSettings
     small: PostgresSettings
     records: PostgresSettings
@@ -61,11 +60,15 @@ class World:
         """A day of the large database with all its operations."""
         return (UNTIL - timedelta(days=self.sizes.large // self.sizes.per_day // 2)).date()
 
-    def environment(self, place: PostgresSettings | None, state_dir: Path | None = None) -> dict[str, str]:
-        """For a process that uses `place`, or the embedded server where None."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "AUDIT_", "PG"))}
+    def environment(self, place: PostgresSettings | None, home: str = "home") -> dict[str, str]:
+        """For a process that uses `place`, or the embedded server where None. Spools lie in the home, as for people."""
         named = place.as_environment() if place else {}
-        return {**kept, **named, "AUDIT_STATE_DIR": str(state_dir or self.state_dir)}
+        return {**_clean_environment(), **named, "HOME": str(self.folder / home)}
+
+    def settings(self, place: PostgresSettings | None, home: str = "home") -> Settings:
+        """What such a process finds."""
+        with patch.dict(os.environ, self.environment(place, home), clear=True):
+            return Settings.load()
 
 
 @contextlib.contextmanager
@@ -73,8 +76,10 @@ def world(sizes: Sizes) -> Iterator[World]:
     """Start the server and fill it; at the end stop it and remove everything."""
     with tempfile.TemporaryDirectory(prefix="audit-bench-") as name, contextlib.chdir(name):
         folder = Path(name)
-        folder.chmod(0o755)  # as root the server runs as nobody, and has to reach its data
-        state_dir = folder / "state"
+        os.umask(0o022)  # as root the server runs as nobody, and has to reach its data
+        folder.chmod(0o755)
+        with patch.dict(os.environ, {**_clean_environment(), "HOME": str(folder / "home")}, clear=True):
+            state_dir = Settings.load().state_dir
         try:
             place = embedded.use(state_dir)
             small, records = (_new_database(place, name) for name in ("small", "records"))
@@ -82,7 +87,7 @@ def world(sizes: Sizes) -> Iterator[World]:
                 with open_connection(database) as connection:
                     migrate(connection)
                     fill(connection, rows, sizes.per_day)
-            yield World(folder, state_dir, place, small, records, sizes)
+            yield World(folder, place, small, records, sizes)
         finally:
             embedded.stop(state_dir)
 
@@ -99,15 +104,18 @@ def _new_database(place: PostgresSettings, name: str) -> PostgresSettings:
     return replace(place, db=f"bench_{name}")
 
 
+def _clean_environment() -> dict[str, str]:
+    foreign = ("POSTGRES_", "AUDIT_", "PG", "XDG_", "GIT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+
+
 @contextlib.contextmanager
-def recording_to(world: World, name: str, folder: Path) -> Iterator[Settings]:
-    """This process works in `folder`, and records to a spool of its own."""
-    state_dir = world.folder / name
-    environment = world.environment(world.records, state_dir)
-    with patch.dict(os.environ, environment, clear=True), contextlib.chdir(folder):
-        settings = Settings.load()
-        yield settings
-        wait_until_drained(settings.spool_dir)
+def recording_to(world: World, home: str, folder: Path) -> Iterator[None]:
+    """This process works in `folder`, and records to the spool of a home of its own."""
+    with patch.dict(os.environ, world.environment(world.records, home), clear=True), contextlib.chdir(folder):
+        yield
+    wait_until_drained(world.settings(world.records, home).spool_dir)
 
 
 def wait_until_drained(spool_dir: Path) -> None:

@@ -26,7 +26,7 @@ from markdown_it.token import Token
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import EntryError
-from audit_dagster.render import visible
+from audit_dagster.render import render, visible
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports import daily, tools, weekly
 from audit_dagster.reports.totals import Totals, stated_totals
@@ -211,7 +211,7 @@ class Case:
 
 
 def weeks() -> dict[str, Case]:
-    turf = {"parameters": {"project": "Winter Turf - v3"}}
+    turf: dict[str, Any] = {"parameters": {"project": "Winter Turf - v3"}}
     trace = "Traceback (most recent call last):\n  File \"plot.py\", line 1\nKeyError: 'Temperature'"
     ordinary = (
         at(12, 8, 5, **turf, duration_seconds=12.25, note="Monday's first"),
@@ -325,7 +325,7 @@ def test_a_damaged_entry_is_told(damaged: str) -> None:
 
 
 FORGED = make_entry(tool_name="forged").to_json()
-FORGERY = daily.render("daily_report.md.j2", day=DAY, zone="UTC", total=1, failed=0, tools=[], operations=[]) + (
+FORGERY = render("daily_report.md.j2", day=DAY, zone="UTC", total=1, failed=0, tools=[], operations=[]) + (
     f"<!-- audit-entry: {json.dumps(FORGED)} -->"
 )
 FORGING = st.lists(

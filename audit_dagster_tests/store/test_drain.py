@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
+from audit_dagster.audit_service import AuditService
 from audit_dagster.recording.recorder import Recording
 from audit_dagster.recording.spool import waiting
 from audit_dagster.settings import Settings
@@ -123,8 +126,6 @@ def test_a_draft_of_a_dead_process_is_swept_up(settings: Settings, connection: C
 
 
 def test_a_writers_account_is_enough(settings: Settings, connection: Connection, without_drainer: None) -> None:
-    from dataclasses import replace
-
     assert settings.postgres is not None
     connection.execute("CREATE ROLE only_writer LOGIN PASSWORD 'w' IN ROLE audit_writer")
     try:
@@ -133,6 +134,21 @@ def test_a_writers_account_is_enough(settings: Settings, connection: Connection,
         assert drain(writer).stored == 1
     finally:
         connection.execute("DROP ROLE only_writer")
+
+
+def test_an_account_that_may_only_read_reads_on(
+    settings: Settings, connection: Connection, without_drainer: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert settings.postgres is not None
+    connection.execute("CREATE ROLE only_reader LOGIN PASSWORD 'r' IN ROLE audit_reader")
+    try:
+        record("x")
+        reader = replace(settings, postgres=replace(settings.postgres, user="only_reader", password="r"))
+        assert AuditService(reader).recent_entries() == []
+        assert "the spool stays as it is" in capsys.readouterr().err
+        assert len(waiting(settings.spool_dir)) == 1
+    finally:
+        connection.execute("DROP ROLE only_reader")
 
 
 def _replace_line(path: Path, old: str, new: str) -> None:
