@@ -25,25 +25,8 @@ def prepare(settings: Settings) -> Path:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     inside = _PACKAGE / "dagster.yaml"
     shutil.copyfile(inside if inside.is_file() else _PACKAGE.parent / "dagster.yaml", home / "dagster.yaml")
-    os.environ.update(_environment(settings))
+    os.environ.update(settings.given)  # Dagster works in its home, out of `.env`'s reach
     os.environ["DAGSTER_HOME"] = str(home)
     if not settings.start_date_chosen and earliest is not None:
         os.environ["AUDIT_START_DATE"] = str(earliest.astimezone(settings.zone).date())
     return home
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """The settings as variables. Dagster works in its home, where another `.env` or none is near, and where a relative
-    path would mean another place."""
-    values = {
-        "AUDIT_SPOOL_DIR": str(settings.spool_dir.absolute()),
-        "AUDIT_REPORTS_DIR": str(settings.reports_dir.absolute()),
-        "AUDIT_TIMEZONE": settings.timezone,
-    }
-    if settings.config_file.parent == settings.state_dir:  # AUDIT_STATE_DIR was set: without it the three are apart
-        values["AUDIT_STATE_DIR"] = str(settings.state_dir)
-    if settings.start_date_chosen:
-        values["AUDIT_START_DATE"] = str(settings.start_date)
-    if settings.postgres:
-        values |= settings.postgres.as_environment()
-    return values

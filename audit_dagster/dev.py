@@ -28,7 +28,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 # Says `dg dev`, which only developers have.
 _NO_WARNING = "ignore:Function `dev_command` is superseded"
 # Waits for the end of its stdin, which comes when we die, were it by `kill -9`.
-_GUARD = 'read -r _; kill -INT "-$1" && sleep "$2" && kill -KILL "-$1"'
+_GUARD = 'read -r _; kill -INT "-$1"; for _ in $(seq "$2"); do kill -0 "-$1" || exit; sleep 1; done; kill -KILL "-$1"'
 
 
 class _Wish:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from audit_dagster.entry import LogEntry
 from audit_dagster.importers.outcome import Read, Refused
+from audit_dagster.recording.redact import Redactor
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
 from audit_dagster.store.query import append
@@ -34,10 +36,15 @@ def import_history(outcomes: Iterable[Read | Refused], settings: Settings) -> Im
             outcome.read += len(batch)
             outcome.refused += [item for item in batch if isinstance(item, Refused)]
             readable = [item for item in batch if isinstance(item, Read)]
-            answers = append(connection, [item.entry for item in readable])
+            answers = append(connection, [_without_secrets(item.entry) for item in readable])
             for item, answer in zip(readable, answers, strict=True):
                 _count(outcome, item, answer)
     return outcome
+
+
+def _without_secrets(entry: LogEntry) -> LogEntry:
+    form = entry.to_json()
+    return LogEntry.from_json(Redactor(environment={}).value(form))
 
 
 def _count(outcome: ImportOutcome, item: Read, answer: str) -> None:

@@ -26,6 +26,7 @@ from audit_dagster.settings import Settings
 from audit_dagster.store import embedded
 
 _OUTPUTS = ("data", "figures")
+_MARK = ".audit-dagster-demo"
 
 
 def run_demo(directory: Path) -> int:
@@ -64,15 +65,26 @@ def _fresh(directory: Path) -> Settings:
             del os.environ[name]
     os.environ["AUDIT_STATE_DIR"] = str(directory / "state")
     os.environ["AUDIT_REPORTS_DIR"] = str(directory / "reports")
-    directory.mkdir(parents=True, exist_ok=True)
+    _claim(directory)
     if not embedded.stop_if_unused(directory / "state"):
         raise AuditError(f"the demo's database in {directory} is in use: end `make dev` first")
     for path in directory.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        else:
+        elif path.name != _MARK:
             path.unlink()
     return Settings.load()
+
+
+def _claim(directory: Path) -> None:
+    """Only a folder that is empty, or that a demo made, will be emptied. Raises AuditError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()) and not (directory / _MARK).exists():
+            raise AuditError(f"{directory} holds other things, and the demo would remove them: name an empty folder")
+        (directory / _MARK).touch()
+    except OSError as error:
+        raise AuditError(f"cannot use the folder {directory}: {error.strerror}: name another") from error
 
 
 def _record(station: Path, commits: list[str], settings: Settings) -> int:

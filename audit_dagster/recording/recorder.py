@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from audit_dagster.recording import capture, drainer
+from audit_dagster.recording.redact import Redactor
 from audit_dagster.recording.spool import SpoolFile
 from audit_dagster.recording.storable import Storable
 from audit_dagster.recording.switch import read_switch
@@ -36,6 +37,7 @@ class Recording:
         self.notes: list[str] = []
         self._settings: Settings | None = None
         self._file: SpoolFile | None = None
+        self._redactor: Redactor | None = None
         self._started = time.monotonic()
 
     def start(self, command: list[str] | None, *, parent: str | None = None, started: datetime | None = None) -> None:
@@ -46,7 +48,10 @@ class Recording:
                 return
             form = capture.begin_form(self.tool_name, self.operation, command, parent=parent, started=started)
             name = f"{time.time_ns()}-{form['operation_id']}"
-            self._file = SpoolFile(settings.spool_dir, name, Storable().convert(form))
+            self._redactor = Redactor()
+            if command is not None:
+                form["command"] = self._redactor.argv(Storable().convert(command))
+            self._file = SpoolFile(settings.spool_dir, name, self._redactor.value(Storable().convert(form)))
             self._settings = settings
             self.operation_id = form["operation_id"]
         self._started = time.monotonic()
@@ -54,18 +59,19 @@ class Recording:
     def finish(self, *, success: bool, error_message: str | None) -> None:
         """Write the end and wake the drainer."""
         duration = max(0.0, time.monotonic() - self._started)
-        if self._file is None or self._settings is None:
+        if self._file is None or self._settings is None or self._redactor is None:
             return
         with _harmless("the end of this operation is not recorded"):
             storable = Storable()
-            end = {
-                "parameters": storable.convert(self.parameters),
-                "results": storable.convert(self.results),
-                "note": storable.text("\n".join(self.notes)) if self.notes else None,
-                "error_message": storable.text(error_message[:_LONGEST_ERROR]) if error_message else None,
-                "success": success,
-                "duration_seconds": duration,
-            }
+            end = storable.convert(
+                {
+                    "parameters": self.parameters,
+                    "results": self.results,
+                    "note": "\n".join(self.notes) or None,
+                    "error_message": error_message[:_LONGEST_ERROR] if error_message else None,
+                }
+            )
+            end = {**self._redactor.value(end), "success": success, "duration_seconds": duration}
             if storable.changed:
                 end["sanitised"] = storable.changed
             self._file.finish(end)

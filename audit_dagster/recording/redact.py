@@ -1,0 +1,143 @@
+"""Secrets are replaced before anything is written anywhere, by `${SECRET:NAME}`: a script can ask for that variable.
+
+Found by key (`db_password`, `--api-key X`, `TOKEN=x`), by shape (known tokens, private keys, URLs and connection
+strings with credentials), and, once found, by value: wherever the same text turns up again in the operation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_SECRET_WORDS = {"password", "passwd", "pwd", "passphrase", "secret", "token", "credential", "credentials"}
+_SECRET_WORDS |= {"authorization", "apikey", "cookie", "dsn"}
+_BEFORE_KEY = {"api", "access", "private", "secret", "auth", "account", "encryption", "signing"}
+_SECRET_PARTS = ("password", "passwd", "secret", "apikey", "credential", "accesstoken", "authtoken")
+# The last word of a name that speaks about a secret and is none.
+_ABOUT_SECRETS = {"count", "limit", "length", "size", "name", "id", "type", "ttl", "expires", "expiry"}
+_ABOUT_SECRETS |= {"url", "uri", "file", "path"}
+_SHORTEST_KNOWN = 6  # a shorter value would be found where it is no secret
+_PLACEHOLDER = re.compile(r"(\$\{SECRET:[A-Z0-9_]+\})")
+
+_SHAPES = {
+    "PRIVATE_KEY": r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    "AWS_ACCESS_KEY": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "GITHUB_TOKEN": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
+    "GITLAB_TOKEN": r"\bgl[a-z]{2,5}-[A-Za-z0-9_-]{20,}",
+    "SLACK_TOKEN": r"\bxox[a-z]-[A-Za-z0-9-]{10,}|https://hooks\.slack\.com/services/\S+",
+    "GOOGLE_API_KEY": r"\bAIza[0-9A-Za-z_-]{35}",
+    "PYPI_TOKEN": r"\bpypi-[A-Za-z0-9_-]{40,}",
+    "HUGGINGFACE_TOKEN": r"\bhf_[A-Za-z0-9]{30,}",
+    "API_KEY": r"\bsk-[A-Za-z0-9_-]{20,}|\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
+    "JWT": r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    "URL_PASSWORD": r"(?<=://)(?P<before>[^\s/@:'\"]*:)(?P<value>[^\s/@'\"]+)(?=@)",
+    "URL_TOKEN": r"(?<=https://)(?P<value>[^\s/@:'\"]{20,})(?=@)",
+    "AUTHORIZATION": r"(?i:(?P<before>\b(?:bearer|basic) +)(?P<value>[A-Za-z0-9+/_.~=-]{8,}))",
+}
+_COMPILED = [(name, re.compile(shape, re.DOTALL)) for name, shape in _SHAPES.items()]
+_ASSIGNED = re.compile(
+    # Bounded, and from a word's beginning only: a long word without an end must not cost the square of its length.
+    r"(?<![\w.-])(?P<before>(?P<key>[\w.-]{0,64}?(?i:passw|pwd|passphrase|secret|token|credential|[a-z]+[_-]?key)"
+    r"[\w.-]{0,64})[\"']?\s*[=:]\s*)(?:(?P<quote>[\"'])(?P<quoted>[^\"'\n]+)|(?P<plain>[^\s\"',;&][^\s,;&]*))"
+)
+
+
+class Redactor:
+    """Replaces the secrets of one operation. It remembers what it found: look at keys and argv before texts."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """Values of the environment whose names say that they are secret are known from the start."""
+        self._names: dict[str, str] = {}
+        self._known: re.Pattern[str] | None = None
+        for name, value in (os.environ if environment is None else environment).items():
+            if is_secret_name(name):
+                self._remember(value, name)
+
+    def value(self, value: Any, key: str = "") -> Any:
+        """A JSON value without its secrets. `key` is the name that it has where it came from."""
+        if isinstance(value, list):
+            return [self.value(item, key) for item in value]
+        if isinstance(value, dict):
+            return {
+                self.text(name): self.value(item, key if is_secret_name(key) else name) for name, item in value.items()
+            }
+        if value is None or isinstance(value, bool) or value == "":
+            return value
+        if is_secret_name(key):
+            return self._hidden(str(value), key)
+        return self.text(value) if isinstance(value, str) else value
+
+    def argv(self, words: Iterable[str]) -> list[str]:
+        """A command without its secrets: `--password X`, `--password=X`, `PASSWORD=X`, and every shape."""
+        made: list[str] = []
+        flag = ""
+        for word in words:
+            name, equals, value = word.partition("=")
+            if flag and not word.startswith("--"):
+                made.append(self._hidden(word, flag))
+            elif equals and is_secret_name(name):
+                made.append(f"{name}={self._hidden(value, name)}")
+            else:
+                made.append(word)
+            follows = word.startswith("-") and not equals and is_secret_name(word)
+            flag = word if follows else ""
+        return [self.text(word) for word in made]
+
+    def text(self, text: str) -> str:
+        """Any text without what looks like a secret, or was found to be one elsewhere."""
+        for name, shape in _COMPILED:
+            text = _outside(shape, lambda match, name=name: self._shaped(match, name), text)  # type: ignore[misc]
+        text = _outside(_ASSIGNED, self._assigned, text)
+        if self._known:
+            text = _outside(self._known, lambda match: _placeholder(self._names[match[0]]), text)
+        return text
+
+    def _shaped(self, match: re.Match[str], name: str) -> str:
+        groups = match.groupdict()
+        return (groups.get("before") or "") + self._hidden(groups.get("value") or match[0], name)
+
+    def _assigned(self, match: re.Match[str]) -> str:
+        if not is_secret_name(match["key"]):
+            return match[0]
+        return match["before"] + (match["quote"] or "") + self._hidden(match["quoted"] or match["plain"], match["key"])
+
+    def _hidden(self, value: str, name: str) -> str:
+        if not value or _PLACEHOLDER.fullmatch(value):
+            return value
+        self._remember(value, name)
+        return _placeholder(self._names.get(value, name))
+
+    def _remember(self, value: str, name: str) -> None:
+        if len(value) >= _SHORTEST_KNOWN and value not in self._names:
+            self._names[value] = name
+            longest_first = sorted(self._names, key=len, reverse=True)
+            self._known = re.compile("|".join(map(re.escape, longest_first)))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a value of this name is a secret: `db_password`, `apiKey`, `--token`, `X-Auth-Token`; not `tokens`."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if not words or words[-1] in _ABOUT_SECRETS:
+        return False
+    if not _SECRET_WORDS.isdisjoint(words):
+        return True
+    if any(first in _BEFORE_KEY and second == "key" for first, second in pairwise(words)):
+        return True
+    joined = "".join(words)
+    return any(part in joined for part in _SECRET_PARTS)
+
+
+def _outside(pattern: re.Pattern[str], replace: Callable[[re.Match[str]], str], text: str) -> str:
+    """Replace in what is no placeholder yet."""
+    if "${SECRET:" not in text:
+        return pattern.sub(replace, text)
+    parts = _PLACEHOLDER.split(text)
+    return "".join(part if number % 2 else pattern.sub(replace, part) for number, part in enumerate(parts))
+
+
+def _placeholder(name: str) -> str:
+    return "${SECRET:" + ("_".join(_WORDS.findall(name)).upper() or "VALUE") + "}"
