@@ -36,7 +36,7 @@ dev: $(READY)  ## Open Dagster on 127.0.0.1:3000 over the demo's data
 	@exec env $(HERE) $(BIN)/audit-dagster dev
 
 test: $(READY)  ## Run the whole suite
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-nightly: $(READY)  ## Run the suite with the long profiles
 	@AUDIT_TEST_PROFILE=nightly $(BIN)/python -m pytest

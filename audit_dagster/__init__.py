@@ -12,7 +12,7 @@ _HOMES = {
     "create_reproduction_script": "report_service",
     "generate_report": "report_service",
     "get_logging_status": "audit_service",
-    "log_custom_operation": "audit_service",
+    "log_custom_operation": "recording.recorder",
     "recent_logs": "audit_service",
     "set_global_logging": "audit_service",
 }

@@ -11,16 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import DatabaseError, InvalidInputError
-from audit_dagster.recording.recorder import log_custom_operation
+from audit_dagster.recording.spool import waiting
 from audit_dagster.recording.switch import read_switch, write_switch
 from audit_dagster.settings import Settings
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from psycopg import Connection
+
+    from audit_dagster.recording.recorder import log_custom_operation
 
 __all__ = [
     "AuditService",
@@ -32,6 +35,14 @@ __all__ = [
 
 _LARGEST_LIMIT = 2**63 - 1
 _DETAILS = ("git_dirty", "command", "working_directory", "context")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "log_custom_operation":  # who only reads does not load the recorder
+        from audit_dagster.recording.recorder import log_custom_operation
+
+        return log_custom_operation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class AuditService:
@@ -94,14 +105,19 @@ class AuditService:
     def database(self) -> Iterator[Connection[Any]]:
         """A connection, after the spool was stored. Who may only read, reads on; one line on stderr says what waits."""
         from audit_dagster.store.connect import connect
-        from audit_dagster.store.drain import drain
 
         with connect(self.settings) as connection:
-            try:
-                drain(self.settings)
-            except DatabaseError as error:
-                print(f"audit-dagster: the spool stays as it is: {error}", file=sys.stderr)  # noqa: T201
+            if waiting(self.settings.spool_dir):
+                self._drain()
             yield connection
+
+    def _drain(self) -> None:
+        from audit_dagster.store.drain import drain
+
+        try:
+            drain(self.settings)
+        except DatabaseError as error:
+            print(f"audit-dagster: the spool stays as it is: {error}", file=sys.stderr)  # noqa: T201
 
 
 def as_record(entry: LogEntry, zone: ZoneInfo, *, include_details: bool = False) -> dict[str, Any]:
@@ -138,8 +154,6 @@ def set_global_logging(enabled: bool) -> None:
 
 def get_logging_status() -> dict[str, Any]:
     """Whether operations are logged (`enabled`), what `decided_by` decides it, and what waits in the spool."""
-    from audit_dagster.recording.spool import waiting
-
     settings = Settings.load()
     switch = read_switch(settings)
     quarantine = settings.spool_dir / "quarantine"

@@ -289,6 +289,7 @@ def _plain(text: str) -> str:
 
 def _show_entries(entries: Sequence[LogEntry], settings: Settings) -> None:
     from audit_dagster.render import seconds, visible
+    from audit_dagster.reports.daily import cause
 
     rows = [
         (
@@ -297,7 +298,7 @@ def _show_entries(entries: Sequence[LogEntry], settings: Settings) -> None:
             visible(entry.tool_name),
             visible(entry.operation),
             seconds(entry.duration_seconds),
-            visible(entry.note or entry.error_message or ""),
+            visible((entry.note if entry.success else cause(entry.error_message)) or ""),
         )
         for entry in entries
     ]
@@ -315,10 +316,10 @@ def _show_table(rows: Sequence[Sequence[str]], zone_name: str) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in (f"Start ({zone_name})", "Status", "Tool", "Operation", "Duration", "Note or error"):
-        table.add_column(name, overflow="ellipsis", no_wrap=name.startswith(("Start", "Status", "Duration")))
+        table.add_column(name)
     for row in rows:
         style = "red" if row[1] == "FAILED" else ""
-        table.add_row(*(Text(cell, style=style) for cell in row))
+        table.add_row(*(Text(cell, style=style, no_wrap=True, overflow="ellipsis") for cell in row))
     Console().print(table)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, NamedTuple
 
 from audit_dagster.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 APP_NAME = "audit-dagster"
 DEFAULT_START_DATE = date(2023, 1, 1)
@@ -20,15 +22,18 @@ _FOLDERS = ("AUDIT_STATE_DIR", "AUDIT_SPOOL_DIR", "AUDIT_REPORTS_DIR")
 _POSTGRES_NAMES = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
 
 
-@dataclass(frozen=True, slots=True)
-class PostgresSettings:
+class PostgresSettings(NamedTuple):
     """Where PostgreSQL answers and who asks. The defaults are those of the documented `.env`."""
 
     host: str = "localhost"
     port: int = 5432
     db: str = "rtgs_audit"
     user: str = "audit_user"
-    password: str = field(default="", repr=False)
+    password: str = ""
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"PostgresSettings({self.user}@{self.host}:{self.port}/{self.db})"
 
     def as_environment(self) -> dict[str, str]:
         """The same as POSTGRES_* variables, for a child process."""
@@ -36,8 +41,7 @@ class PostgresSettings:
         return dict(zip(_POSTGRES_NAMES, values, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Every setting, checked. `postgres` is None where the embedded server serves."""
 
     postgres: PostgresSettings | None
@@ -49,11 +53,16 @@ class Settings:
     start_date: date
     start_date_chosen: bool
     logging_override: bool | None
-    given: Mapping[str, str] = field(repr=False)
+    given: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Without `given`, which may hold a password."""
+        shown = zip(self._fields[:-1], self, strict=False)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown)})"
 
     @property
     def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.timezone)
+        return zone_named(self.timezone, "AUDIT_TIMEZONE")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -66,7 +75,7 @@ class Settings:
             spool_dir=spool_dir,
             config_file=config_file,
             reports_dir=_absolute(values.get("AUDIT_REPORTS_DIR") or str(state_dir / "reports")),
-            timezone=zone_named(values.get("AUDIT_TIMEZONE") or "UTC", "AUDIT_TIMEZONE").key,
+            timezone=_timezone(values.get("AUDIT_TIMEZONE")),
             start_date=_start_date(values.get("AUDIT_START_DATE")),
             start_date_chosen=bool(values.get("AUDIT_START_DATE")),
             logging_override=_switch(values.get("POSTGRES_LOGGING_STATUS")),
@@ -141,10 +150,16 @@ def _postgres(values: Mapping[str, str]) -> PostgresSettings | None:
 
 def zone_named(name: str, source: str) -> ZoneInfo:
     """The time zone of that name. Raises ConfigurationError that says where the name came from."""
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):
         raise ConfigurationError(f"{source} is {name!r}: set it to a name such as UTC or America/Chicago") from None
+
+
+def _timezone(text: str | None) -> str:
+    return zone_named(text, "AUDIT_TIMEZONE").key if text else "UTC"
 
 
 def _start_date(text: str | None) -> date:

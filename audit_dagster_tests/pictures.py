@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -32,9 +33,10 @@ _ARGUMENTS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disab
 --disable-component-update --disable-sync"""
 _START_SECONDS = 60
 _LARGEST = 200_000
-_MARGIN = 24
 _WIDTH, _HEIGHT = 1400, 900
-_COLUMNS = 104
+_COLUMNS = 120
+_BREADCRUMB = "text=/^Assets$/"
+_DATE = re.compile(r"^\d{4}-\d\d-\d\d$")
 # What a node of the graph shows. Without `partitions`: its foot shows them too, and of `audit_logs`, which is observed
 # rather than materialized, that row says "0% filled".
 _FACETS = ["unsynced-tag", "checks", "latest-event", "status", "kind-tag", "automation"]
@@ -144,42 +146,48 @@ def _asset_graph(page: Page, address: str, path: Path) -> None:
     page.goto(f"{address}/asset-groups")
     page.get_by_text("Hide navigation").click()
     page.get_by_text("Observed").first.wait_for()
-    _take(page, path, page.locator("foreignObject"))
+    _take(
+        page,
+        path,
+        page.locator("[class*=assetNodeBox]"),
+        page.locator("foreignObject >> text=/^(markdown|bash)$/"),
+        margin=16,
+    )
 
 
 def _partitions(page: Page, address: str, day: str, path: Path) -> None:
     page.goto(f"{address}/assets/daily_report?view=partitions&partition={day}")
     page.get_by_text("Show Markdown").wait_for()
-    left = page.get_by_text("Assets", exact=True)
-    _take(page, path, left, page.get_by_text("Materialize…"), page.get_by_text("Show Markdown"), page.get_by_text(day))
+    _take(page, path, page.locator(_BREADCRUMB), page.get_by_text(_DATE), to_right=True)
 
 
 def _daily_report(page: Page, path: Path) -> None:
     """From where the partitions were shown: the report that belongs to one."""
+    page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT + 300})
     page.get_by_text("Show Markdown").click()
     dialog = page.get_by_role("dialog")
     dialog.locator("h1").wait_for()
     dialog.evaluate(_DRAW, _DRAWN)
     _take(page, path, dialog, margin=0)
+    page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
 
 
 def _checks(page: Page, address: str, path: Path) -> None:
     page.goto(f"{address}/assets/daily_report?view=checks")
     page.get_by_text("Passed").first.wait_for()
-    left = page.get_by_text("Assets", exact=True)
-    _take(page, path, left, page.get_by_text("Materialize…"), page.get_by_text("looked_at").first)
+    _take(page, path, page.locator(_BREADCRUMB), page.get_by_text("looked_at").first, to_right=True)
 
 
 def _terminal(page: Page, path: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    words = ["audit-dagster", "recent", "--limit", "12"]
+    words = ["audit-dagster", "recent"]
     with tempfile.TemporaryFile("w") as nowhere:
         console = Console(record=True, width=_COLUMNS, file=nowhere)
         console.print(Text(f"$ {' '.join(words)}\n").append_text(Text.from_ansi(_on_a_terminal(words[1:]))))
     page.set_content(f'<body style="margin: 0">{console.export_svg(title="audit-dagster")}</body>')
-    page.locator("svg").first.evaluate(f"svg => svg.style.width = '{_WIDTH - 200}px'")
+    page.locator("svg").first.evaluate("svg => svg.style.width = '1200px'")
     _take(page, path, page.locator("svg").first, margin=0)
 
 
@@ -197,18 +205,21 @@ def _on_a_terminal(words: list[str]) -> str:
     return said.decode().replace("\r\n", "\n")
 
 
-def _take(page: Page, path: Path, *shown: Locator, margin: int = _MARGIN) -> None:
+def _take(page: Page, path: Path, *shown: Locator, margin: int = 24, to_right: bool = False) -> None:
     """The rectangle around all of `shown`, once the page stands still."""
     last = b""
     deadline = time.monotonic() + 15
     while last != (last := page.screenshot()) and time.monotonic() < deadline:
         page.wait_for_timeout(700)
     boxes = [box for place in shown for one in place.all() if (box := one.bounding_box())]
+    window = page.viewport_size
+    assert boxes and window
     left = max(0, min(box["x"] for box in boxes) - margin)
     top = max(0, min(box["y"] for box in boxes) - margin)
-    right = min(_WIDTH, max(box["x"] + box["width"] for box in boxes) + margin)
-    bottom = min(_HEIGHT, max(box["y"] + box["height"] for box in boxes) + margin)
-    page.screenshot(path=path, clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
+    right = min(window["width"], max(box["x"] + box["width"] for box in boxes) + margin)
+    bottom = min(window["height"], max(box["y"] + box["height"] for box in boxes) + margin)
+    width = (window["width"] if to_right else right) - left
+    page.screenshot(path=path, clip={"x": left, "y": top, "width": width, "height": bottom - top})
 
 
 if __name__ == "__main__":

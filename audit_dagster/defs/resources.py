@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import dagster as dg
 
@@ -26,7 +25,7 @@ class AuditResource(dg.ConfigurableResource[None]):
         settings = Settings.load()
         if not self.host:
             return settings
-        return replace(settings, postgres=PostgresSettings(self.host, self.port, self.db, self.user, self.password))
+        return settings._replace(postgres=PostgresSettings(self.host, self.port, self.db, self.user, self.password))
 
     def service(self) -> ReportService:
         """Writes documents."""

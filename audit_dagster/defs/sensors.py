@@ -1,5 +1,7 @@
 """What is watched: failures that nobody was told of, and tools that nobody had seen."""
 
+from datetime import UTC, datetime, timedelta
+
 import dagster as dg
 
 from audit_dagster.alert_service import alerts_due
@@ -8,6 +10,7 @@ from audit_dagster.defs.jobs import failure_alerts_job
 from audit_dagster.defs.partitions import tool_partitions
 from audit_dagster.defs.resources import AuditResource
 
+_LONGEST_RUN = timedelta(minutes=10)
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -22,7 +25,9 @@ def failure_alerts_sensor(context: dg.SensorEvaluationContext, audit: AuditResou
     with audit.audit().database() as connection:
         if not alerts_due(connection):
             return dg.SkipReason("no failure is waiting")
-    runs = dg.RunsFilter(job_name=failure_alerts_job.name, statuses=_IN_PROGRESS)
+    # Not older ones: a run that lost its machine says for ever that it is on its way.
+    recent = datetime.now(UTC) - _LONGEST_RUN
+    runs = dg.RunsFilter(job_name=failure_alerts_job.name, statuses=_IN_PROGRESS, created_after=recent)
     if context.instance.get_runs_count(runs):
         return dg.SkipReason("a run is on its way")
     return dg.RunRequest()

@@ -10,7 +10,7 @@ import dagster as dg
 from audit_dagster.audit_service import AuditService
 from audit_dagster.definitions import defs
 from audit_dagster.defs.assets import known_tools
-from audit_dagster.defs.partitions import tool_partitions
+from audit_dagster.defs.partitions import day_partitions, tool_partitions
 from audit_dagster.reports.windows import monday_of
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
@@ -18,7 +18,7 @@ _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset
 
 
 def materialize(days: Sequence[date]) -> int:
-    """Observe the log, and make the documents of all days from the first to the last, and of their weeks.
+    """Observe the log, and make the documents of all days from the first to yesterday, and of the days' weeks.
 
     Returns how many. Raises DagsterExecutionStepExecutionError or the like where a run fails.
     """
@@ -28,7 +28,7 @@ def materialize(days: Sequence[date]) -> int:
             tools = sorted(known_tools(connection))
         instance.add_dynamic_partitions(tool_partitions.name or "", tools)
         runs: list[tuple[str, str, str]] = [
-            ("daily_documents_job", str(days[0]), str(days[-1])),
+            ("daily_documents_job", str(days[0]), day_partitions.get_last_partition_key() or str(days[-1])),
             ("weekly_summary_job", str(mondays[0]), str(mondays[-1])),
         ]
         _run(instance, "observe_audit_logs_job")

@@ -26,6 +26,7 @@ from audit_dagster.settings import Settings
 from audit_dagster.store import embedded
 
 _OUTPUTS = ("data", "figures")
+_KEPT = ("AUDIT_POSTGRES_BIN", "AUDIT_SERVER_IDLE_SECONDS")
 _MARK = ".audit-dagster-demo"
 
 
@@ -60,9 +61,9 @@ class _Again:
 
 def _fresh(directory: Path) -> Settings:
     """Everything below `directory`, the embedded server too, and nothing of an earlier demo."""
-    for name in list(os.environ):
-        if name.startswith(("POSTGRES_", "AUDIT_", "DAGSTER_")) and name != "AUDIT_POSTGRES_BIN":
-            del os.environ[name]
+    for name in {*os.environ, *Settings.load().given}:
+        if name.startswith(("POSTGRES_", "AUDIT_")) and name not in _KEPT:
+            os.environ[name] = ""  # not deleted: what a `.env` says must not reach the demo either
     os.environ["AUDIT_STATE_DIR"] = str(directory / "state")
     os.environ["AUDIT_REPORTS_DIR"] = str(directory / "reports")
     _claim(directory)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-import platform
-import socket
 import sys
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,23 @@ _KEPT_VARIABLES = (
     "MCP_SESSION",
     "MCP_USER",
 )
-_process_id = uuid.uuid4().hex
+
+
+def new_id() -> str:
+    """A random UUID (version 4), without the 4 ms that importing `uuid` costs."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+_process_id = new_id().replace("-", "")
 
 
 def _new_process_id() -> None:
     global _process_id  # noqa: PLW0603 - a forked child is a process of its own
-    _process_id = uuid.uuid4().hex
+    _process_id = new_id().replace("-", "")
 
 
 os.register_at_fork(after_in_child=_new_process_id)
@@ -53,7 +61,7 @@ def begin_form(
     if git and git.root:
         context["git"] = {name: value for name, value in (("root", git.root), ("error", git.error)) if value}
     return {
-        "operation_id": str(uuid.uuid4()),
+        "operation_id": new_id(),
         "timestamp": (started or datetime.now(UTC)).isoformat(),
         "tool_name": tool_name,
         "operation": operation,
@@ -77,9 +85,9 @@ def _context(parent: str | None) -> dict[str, Any]:
     system = os.uname()
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     context: dict[str, Any] = {
-        "hostname": system.nodename or socket.gethostname(),
+        "hostname": system.nodename,
         "platform": f"{system.sysname}-{system.release}-{system.machine}",
-        "python_version": platform.python_version(),
+        "python_version": sys.version.split()[0],
         "source": _source(),
         "process_id": _process_id,
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import subprocess
+import os
 import sys
 import time
 from pathlib import Path
 
-from audit_dagster.recording.spool import is_locked
 from audit_dagster.settings import Settings
 
 LOCK_NAME = "drain.lock"
@@ -17,19 +17,39 @@ BACKOFF_NAME = "drain.backoff"
 
 def wake(settings: Settings) -> None:
     """Start the drainer, detached, unless one is at work or the last one failed a moment ago. Raises OSError."""
-    # One at work looks once more after letting go of its lock, so that nothing is left behind.
-    if _is_backing_off(settings.spool_dir) or is_locked(settings.spool_dir / LOCK_NAME):
+    if _is_backing_off(settings.spool_dir):
         return
-    # `-P`, and `/` as its folder: neither the tool's files nor its `.env` may change what the drainer does.
-    subprocess.Popen(
-        [sys.executable, "-P", "-m", "audit_dagster.store.drain"],
-        cwd="/",
-        env=settings.child_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    lock = _free_lock(settings.spool_dir)
+    if lock is None:
+        return
+    import subprocess
+
+    try:
+        # `-P`, and `/` as its folder: neither the tool's files nor its `.env` may change what the drainer does. It
+        # inherits the lock, so that nobody starts a second one while this one is starting.
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "audit_dagster.store.drain", str(lock)],
+            cwd="/",
+            env=settings.child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    finally:
+        os.close(lock)
+
+
+def _free_lock(spool_dir: Path) -> int | None:
+    """The spool's lock, taken; None where a drainer has it, which looks once more after letting go of it."""
+    descriptor = os.open(spool_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _is_backing_off(spool_dir: Path) -> bool:

@@ -7,16 +7,14 @@ the same facts. No process is started outside a repository.
 from __future__ import annotations
 
 import os
-import subprocess
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 _TIMEOUT_SECONDS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class GitState:
+class GitState(NamedTuple):
     """What `git status` says of one repository. Everything is None outside a repository."""
 
     root: str | None = None
@@ -31,6 +29,8 @@ def git_state(directory: Path) -> GitState:
     root = next((folder for folder in (directory, *directory.parents) if (folder / ".git").exists()), None)
     if root is None:
         return GitState()
+    import subprocess  # 4 ms, and outside a repository nobody needs it
+
     # A repository's own fsmonitor hook must not run, nor may its index be written to.
     command = ["git", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch", "-z"]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}

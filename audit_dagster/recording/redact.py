@@ -19,7 +19,8 @@ _BEFORE_KEY = {"api", "access", "private", "secret", "auth", "account", "encrypt
 _SECRET_PARTS = ("password", "passwd", "secret", "apikey", "credential", "accesstoken", "authtoken")
 # The last word of a name that speaks about a secret and is none.
 _ABOUT_SECRETS = {"count", "limit", "length", "size", "name", "id", "type", "ttl", "expires", "expiry"}
-_ABOUT_SECRETS |= {"url", "uri", "file", "path"}
+_ABOUT_SECRETS |= {"url", "uri", "host", "port", "user", "username", "file", "path", "dir", "directory", "folder"}
+_WORKING_DIRECTORY = ("PWD", "OLDPWD")
 _SHORTEST_KNOWN = 6  # a shorter value would be found where it is no secret
 _PLACEHOLDER = re.compile(r"(\$\{SECRET:[A-Z0-9_]+\})")
 
@@ -54,7 +55,7 @@ class Redactor:
         self._names: dict[str, str] = {}
         self._known: re.Pattern[str] | None = None
         for name, value in (os.environ if environment is None else environment).items():
-            if is_secret_name(name):
+            if is_secret_name(name) and name not in _WORKING_DIRECTORY:
                 self._remember(value, name)
 
     def value(self, value: Any, key: str = "") -> Any:

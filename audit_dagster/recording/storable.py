@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from pathlib import PurePath
 from typing import Any
-from uuid import UUID
 
 DEEPEST = 50
 LONGEST_TEXT = 100_000
@@ -56,7 +55,7 @@ class Storable:
             return float(value) if math.isfinite(value) else self._mark(str(float(value)))
         if isinstance(value, (datetime, date, time)):
             return value.isoformat()
-        if isinstance(value, (PurePath, UUID)):
+        if isinstance(value, PurePath) or type(value).__name__ == "UUID":
             return self.text(str(value))
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._mark(self.text(bytes(value).decode("utf-8", "backslashreplace")))

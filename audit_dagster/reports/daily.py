@@ -22,6 +22,7 @@ _COMMENT_END = " -->"
 NO_ERROR_TEXT = "no error text"
 _RECORDS = ("records_extracted", "records_processed", "records")
 _LONGEST_VALUE = 300
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
@@ -35,7 +36,7 @@ def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
         tools=list(dict.fromkeys(entry.tool_name for entry in entries)),
         operations=(
             {
-                "time": entry.timestamp.astimezone(zone).strftime("%H:%M:%S"),
+                "time": entry.timestamp.astimezone(zone).time().isoformat("seconds"),
                 "tool": entry.tool_name,
                 "name": entry.operation,
                 "success": entry.success,
@@ -82,7 +83,7 @@ def shown(value: Any) -> str:
     if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
         text = ", ".join(str(item) for item in value)
     else:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = value if isinstance(value, str) else _JSON.encode(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 

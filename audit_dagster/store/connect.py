@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from audit_dagster.errors import DatabaseError
 from audit_dagster.settings import PostgresSettings, Settings
-from audit_dagster.store import embedded
 from audit_dagster.store.migrate import migrate, pending
 
 if TYPE_CHECKING:
@@ -29,7 +28,11 @@ def connect(settings: Settings) -> Connection[Any]:
 
 def server(settings: Settings) -> PostgresSettings:
     """The server that serves these settings; starts the embedded one where none is named."""
-    return settings.postgres or embedded.use(settings.state_dir)
+    if settings.postgres:
+        return settings.postgres
+    from audit_dagster.store import embedded
+
+    return embedded.use(settings.state_dir)
 
 
 def open_connection(server: PostgresSettings) -> Connection[Any]:

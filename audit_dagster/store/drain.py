@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.errors import AuditError, EntryError
+from audit_dagster.errors import AuditError, DatabaseError, EntryError
 from audit_dagster.recording.drainer import BACKOFF_NAME, LOCK_NAME
 from audit_dagster.recording.spool import SpoolError, is_locked, read_lines, waiting
 from audit_dagster.settings import Settings
@@ -33,6 +34,8 @@ DIED = "the process ended before the operation finished"
 _DRAFT_SUFFIX = ".tmp"
 _DRAFT_AGE_SECONDS = 60
 _LINGER_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 20
 _FIRST_BACKOFF_SECONDS = 5
 _LONGEST_BACKOFF_SECONDS = 600
 _STATEMENT_TIMEOUT = "SET statement_timeout = '30s'"
@@ -57,14 +60,23 @@ class _Held:
 def drain(settings: Settings) -> Drained:
     """Store every finished or abandoned operation of the spool.
 
-    Waits for a drainer that is at work already. Raises DatabaseError where the database cannot be reached; the spool is
-    then as it was.
+    Where a drainer is at work already, waits until it has stored what has ended by now. Raises DatabaseError where the
+    database cannot be reached, or that drainer takes very long; the spool is then as it was.
     """
     drained = Drained()
-    if not has_work(settings.spool_dir):
-        return drained
-    with _only_drainer(settings.spool_dir, wait=True):
-        _drain_locked(settings, drained)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    ended = [path for path in waiting(settings.spool_dir) if _has_ended(path)]
+    while has_work(settings.spool_dir):
+        try:
+            with _only_drainer(settings.spool_dir):
+                _drain_locked(settings, drained)
+                break
+        except BlockingIOError:
+            if not any(path.exists() for path in ended):
+                break
+            if time.monotonic() > deadline:
+                raise DatabaseError("another process is storing the spool and does not come to an end") from None
+            time.sleep(_POLL_SECONDS)
     return drained
 
 
@@ -76,9 +88,11 @@ def has_work(spool_dir: Path) -> bool:
 def main() -> None:
     """The detached drainer: drains until the spool has been empty for a second, then looks once more and ends."""
     settings = Settings.load()
+    inherited = int(sys.argv[1]) if len(sys.argv) > 1 else None
     while True:
         try:
-            with _only_drainer(settings.spool_dir, wait=False):
+            with _only_drainer(settings.spool_dir, inherited):
+                inherited = None
                 _drain_until_quiet(settings)
         except BlockingIOError:
             return
@@ -98,7 +112,7 @@ def _drain_until_quiet(settings: Settings) -> None:
             (settings.spool_dir / BACKOFF_NAME).unlink(missing_ok=True)
         if drained.stored or drained.duplicates or drained.quarantined:
             quiet_since = time.monotonic()
-        time.sleep(0.1)
+        time.sleep(_POLL_SECONDS)
 
 
 def _drain_locked(settings: Settings, drained: Drained) -> None:
@@ -170,13 +184,23 @@ def _quarantine(path: Path, reason: str, drained: Drained) -> None:
 
 
 @contextlib.contextmanager
-def _only_drainer(spool_dir: Path, *, wait: bool) -> Iterator[None]:
-    descriptor = os.open(spool_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _only_drainer(spool_dir: Path, inherited: int | None = None) -> Iterator[None]:
+    """Hold the spool's lock: the one that who woke us took, or one of our own. Raises BlockingIOError."""
+    descriptor = inherited
+    if descriptor is None:
+        descriptor = os.open(spool_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)
+
+
+def _has_ended(path: Path) -> bool:
+    try:
+        return path.read_bytes().count(b"\n") > 1
+    except OSError:
+        return False
 
 
 def _finished_files(spool_dir: Path) -> bool:

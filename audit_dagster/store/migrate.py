@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.errors import DatabaseError
@@ -10,6 +10,7 @@ from audit_dagster.errors import DatabaseError
 if TYPE_CHECKING:
     from psycopg import Connection
 
+_FOLDER = Path(__file__).parent / "migrations"
 _OLDEST_SERVER = 140000
 _LOCK = 7_201_406_231  # any number, the same in every process that migrates
 
@@ -23,9 +24,7 @@ _ROLES_REFUSED = (
 
 def migrations() -> list[tuple[str, str]]:
     """(name, SQL) of every migration, in order."""
-    folder = files("audit_dagster.store") / "migrations"
-    found = [item for item in folder.iterdir() if item.name.endswith(".sql")]
-    return [(item.name.removesuffix(".sql"), item.read_text("utf-8")) for item in sorted(found, key=lambda i: i.name)]
+    return [(path.stem, path.read_text("utf-8")) for path in sorted(_FOLDER.glob("*.sql"))]
 
 
 def migrate(connection: Connection[Any]) -> list[str]:

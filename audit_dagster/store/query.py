@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.entry import LogEntry
@@ -14,13 +14,14 @@ from audit_dagster.errors import DatabaseError
 if TYPE_CHECKING:
     from psycopg import Connection
 
+_FOLDER = Path(__file__).parent / "queries"
 Row = dict[str, Any]
 
 
 @cache
 def sql(name: str) -> bytes:
     """The text of `queries/<name>.sql`."""
-    return (files("audit_dagster.store") / "queries" / f"{name}.sql").read_bytes()
+    return (_FOLDER / f"{name}.sql").read_bytes()
 
 
 def fetch(connection: Connection[Any], name: str, **parameters: Any) -> list[Row]:

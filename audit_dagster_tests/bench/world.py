@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +101,7 @@ def fill(connection: Connection[Any], rows: int, per_day: int, until: datetime =
 def _new_database(place: PostgresSettings, name: str) -> PostgresSettings:
     with open_connection(place) as connection:
         connection.execute(f"CREATE DATABASE bench_{name}".encode())
-    return replace(place, db=f"bench_{name}")
+    return PostgresSettings(place.host, place.port, f"bench_{name}", place.user, place.password)
 
 
 def _clean_environment() -> dict[str, str]:

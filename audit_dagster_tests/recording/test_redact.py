@@ -86,7 +86,7 @@ def test_argv() -> None:
 
 
 def test_values_are_found_again_and_the_environment_is_known() -> None:
-    redactor = Redactor({"DB_PASSWORD": "hunter22", "HOME": "/home/ada"})
+    redactor = Redactor({"DB_PASSWORD": "hunter22", "PWD": "/home/ada"})
     value = {"deep": [{"client_secret": 12345678}], "credentials": {"user": "ada", "pin": 9}, "home": "/home/ada"}
     assert redactor.value(value) == {
         "deep": [{"client_secret": "${SECRET:CLIENT_SECRET}"}],

@@ -286,7 +286,7 @@ def test_the_service_writes_the_same_from_the_database(
     case = WEEKS[week]
     if case.entries or case.before:
         store(*case.entries, *case.before)
-    service = ReportService(replace(settings, timezone=case.zone.key))
+    service = ReportService(settings._replace(timezone=case.zone.key))
     made = {
         "daily": service.write_daily_report(connection, DAY),
         "weekly": service.write_weekly_summary(connection, MONDAY),

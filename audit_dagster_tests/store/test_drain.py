@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,9 @@ def test_the_detached_drainer_stores_without_being_asked(settings: Settings, con
     _wait_until(lambda: not waiting(settings.spool_dir))
 
 
-def test_draining_again_adds_nothing(settings: Settings, connection: Connection, tmp_path: Path) -> None:
+def test_draining_again_adds_nothing(
+    settings: Settings, connection: Connection, tmp_path: Path, without_drainer: None
+) -> None:
     """A crash between COMMIT and the file's removal leaves the file: it is a duplicate then."""
     recording = Recording("tool", "x")
     recording.start(None)
@@ -51,7 +52,6 @@ def test_draining_again_adds_nothing(settings: Settings, connection: Connection,
     os.link(path, kept)
     recording.finish(success=True, error_message=None)
     drain(settings)
-    _wait_until(lambda: not waiting(settings.spool_dir))
     kept.rename(path)
     assert drain(settings).duplicates == 1
     assert count(connection) == 1
@@ -130,7 +130,7 @@ def test_a_writers_account_is_enough(settings: Settings, connection: Connection,
     connection.execute("CREATE ROLE only_writer LOGIN PASSWORD 'w' IN ROLE audit_writer")
     try:
         record("x")
-        writer = replace(settings, postgres=replace(settings.postgres, user="only_writer", password="w"))
+        writer = settings._replace(postgres=settings.postgres._replace(user="only_writer", password="w"))
         assert drain(writer).stored == 1
     finally:
         connection.execute("DROP ROLE only_writer")
@@ -143,7 +143,7 @@ def test_an_account_that_may_only_read_reads_on(
     connection.execute("CREATE ROLE only_reader LOGIN PASSWORD 'r' IN ROLE audit_reader")
     try:
         record("x")
-        reader = replace(settings, postgres=replace(settings.postgres, user="only_reader", password="r"))
+        reader = settings._replace(postgres=settings.postgres._replace(user="only_reader", password="r"))
         assert AuditService(reader).recent_entries() == []
         assert "the spool stays as it is" in capsys.readouterr().err
         assert len(waiting(settings.spool_dir)) == 1

@@ -47,7 +47,7 @@ def test_init_db_twice_at_once(settings: Settings, empty_database: PostgresSetti
 
 
 def test_a_database_without_schema_says_what_to_do(settings: Settings, empty_database: PostgresSettings) -> None:
-    with connect(replace(settings, postgres=empty_database)) as connection:
+    with connect(settings._replace(postgres=empty_database)) as connection:
         with pytest.raises(DatabaseError, match="run `audit-dagster init-db`"):
             fetch(connection, "known_tools")
         with pytest.raises(DatabaseError, match="run `audit-dagster init-db`"):
@@ -126,7 +126,7 @@ def test_init_db_as_an_ordinary_account(server: PostgresSettings, empty_database
         admin.execute("CREATE ROLE plain_owner LOGIN PASSWORD 'secret'")
         admin.execute(f"ALTER DATABASE {empty_database.db} OWNER TO plain_owner")
         try:
-            account = replace(empty_database, user="plain_owner", password="secret")
+            account = empty_database._replace(user="plain_owner", password="secret")
             with open_connection(account) as connection, pytest.raises(DatabaseError, match="GRANT audit_owner TO"):
                 migrate(connection)
             admin.execute("GRANT audit_owner TO plain_owner")
