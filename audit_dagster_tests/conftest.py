@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -20,6 +22,10 @@ from audit_dagster.store import embedded
 from audit_dagster.store.connect import connect, open_connection
 from audit_dagster.store.migrate import migrate
 from audit_dagster.store.query import append
+
+hypothesis.settings.register_profile("normal", max_examples=300, deadline=None)
+hypothesis.settings.register_profile("nightly", max_examples=20_000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("AUDIT_TEST_PROFILE", "normal"))
 
 TEMPLATE = "audit_template"
 REAL_LOGS = Path(__file__).parents[2] / "shared" / "data" / "rtgs-logs"

@@ -94,7 +94,6 @@ def assert_names_differ(texts: list[str]) -> None:
         assert as_file_systems_see(names[one]).isdisjoint(as_file_systems_see(names[other])), (one, other)
 
 
-@settings(max_examples=300, deadline=None)
 @given(TEXTS)
 @example(LOOK_ALIKES)
 def test_different_texts_have_different_file_names(texts: list[str]) -> None:
@@ -109,7 +108,6 @@ def test_short_texts_have_different_file_names() -> None:
     assert_names_differ(texts)
 
 
-@settings(max_examples=300, deadline=None)
 @given(ANY_TEXT | st.sampled_from(LOOK_ALIKES) | st.text(min_size=90, max_size=130))
 def test_file_names_are_safe(text: str) -> None:
     name = file_name(text)
@@ -199,7 +197,7 @@ SHELL_SAFE = st.text(alphabet=st.characters(exclude_characters="\0", exclude_cat
 SHELL_SAFE |= st.text(alphabet="\"'`$\\!\n a{}()*~#-%")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(SHELL_SAFE, min_size=1, max_size=60))
 @example(SHELL_TEXTS)
 def test_shell_words_come_back_from_bash(texts: list[str]) -> None:
@@ -216,7 +214,6 @@ def test_flag_values_look_as_people_write_them() -> None:
     assert shell_flag_value("a$b") == "'a$b'"
 
 
-@settings(max_examples=200, deadline=None)
 @given(ANY_TEXT)
 def test_a_shell_comment_is_one_line(text: str) -> None:
     comment = shell_comment(text)
@@ -229,7 +226,6 @@ def test_a_shell_comment_is_one_line(text: str) -> None:
 BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0x200E, 0x200F}
 
 
-@settings(max_examples=300, deadline=None)
 @given(ANY_TEXT)
 @example("".join(map(chr, range(0x2100))))
 @example("".join(map(chr, (0xFEFF, 0xD800, 0xDFFF, 0x1F642))))
@@ -247,7 +243,6 @@ def test_visible_leaves_ordinary_text(text: str) -> None:
     assert visible(text) == text
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.recursive(ANY_TEXT | st.none() | st.integers(), lambda inner: st.dictionaries(ANY_TEXT, inner, max_size=3)))
 @example({"--><!--": "--!>"})
 def test_a_json_comment_is_the_same_json_and_cannot_end_its_comment(value: object) -> None:

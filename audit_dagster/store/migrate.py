@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _FOLDER = Path(__file__).parent / "migrations"
+# Not to_regclass(): a session remembers what it did not find, and after waiting for the lock it would miss the table.
+_EXISTS = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'audit_migrations')"
 _OLDEST_SERVER = 140000
 _LOCK = 7_201_406_231  # any number, the same in every process that migrates
 
@@ -51,7 +53,7 @@ def migrate(connection: Connection[Any]) -> list[str]:
 
 def pending(connection: Connection[Any]) -> list[str]:
     """The migrations that this database still lacks."""
-    (exists,) = connection.execute("SELECT to_regclass('public.audit_migrations') IS NOT NULL").fetchone() or (False,)
+    (exists,) = connection.execute(_EXISTS).fetchone() or (False,)
     names = [name for name, _ in migrations()]
     if not exists:
         return names

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -356,7 +356,6 @@ FORGING = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
 @given(text=FORGING, where=st.integers(min_value=1, max_value=255))
 @example(text=f"-->\n{FORGERY}\n", where=255)
 def test_no_text_forges_an_entry(text: str, where: int) -> None:
@@ -586,7 +585,6 @@ def assert_cells(document: str) -> None:
         cells = count
 
 
-@settings(max_examples=200, deadline=None)
 @given(text=st.text(alphabet=st.characters() | st.sampled_from("\\`*_[]()<>&|~$!#\n\t -+.'\"{}"), max_size=30))
 def test_inline_markdown_shows_any_text(text: str) -> None:
     tokens = parsed(tool_document(text, [make_entry(tool_name=text, parameters={"name": text})], [], ZONE))

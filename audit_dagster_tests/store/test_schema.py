@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
@@ -16,7 +17,7 @@ from audit_dagster.entry import LogEntry
 from audit_dagster.errors import DatabaseError
 from audit_dagster.settings import PostgresSettings, Settings
 from audit_dagster.store.connect import connect, open_connection
-from audit_dagster.store.migrate import migrate, migrations
+from audit_dagster.store.migrate import migrate, migrations, pending
 from audit_dagster.store.query import append, fetch, fetch_entries
 from audit_dagster_tests.conftest import make_entry
 
@@ -44,6 +45,19 @@ def test_init_db_twice_at_once(settings: Settings, empty_database: PostgresSetti
     assert [run.returncode for run in runs] == [0, 0, 0, 0], outputs
     assert sum(output.count("applied 0001") for output, _ in outputs) == 1
     assert all("4 migrations" in output for output, _ in outputs)
+
+
+def test_migrating_at_once_after_looking(empty_database: PostgresSettings) -> None:
+    """As the drainer and a reader do on a new embedded server: both look, find nothing, and migrate."""
+    connections = [open_connection(empty_database) for _ in range(4)]
+    try:
+        assert {len(pending(connection)) for connection in connections} == {len(migrations())}
+        with ThreadPoolExecutor() as pool:
+            applied = list(pool.map(migrate, connections))
+    finally:
+        for connection in connections:
+            connection.close()
+    assert sorted(name for names in applied for name in names) == [name for name, _ in migrations()]
 
 
 def test_a_database_without_schema_says_what_to_do(settings: Settings, empty_database: PostgresSettings) -> None:
