@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("bench")  # one run for all
-
 LINES = (
     "recent, the query: 2,000 rows against 200",
     "recent, the process: 2,000 rows against 200",

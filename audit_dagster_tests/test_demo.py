@@ -18,8 +18,6 @@ import pytest
 
 from audit_dagster_tests.pictures import PROGRAM
 
-pytestmark = pytest.mark.xdist_group("dev")
-
 OUTPUTS = ("data", "figures")
 TAMPERED = """
 import sys

@@ -18,8 +18,6 @@ import pytest
 from audit_dagster_tests.pictures import PROGRAM, browser, dagster, free_port, graphql
 from audit_dagster_tests.test_demo import Demo, clean_environment, made_once, open_folder, processes
 
-pytestmark = pytest.mark.xdist_group("dev")
-
 ASSETS = """{
   assetNodes {
     assetKey { path }

@@ -19,8 +19,6 @@ from audit_dagster.store.query import fetch, sql
 from audit_dagster_tests.bench.world import fill
 from audit_dagster_tests.conftest import TEMPLATE, _new_database
 
-pytestmark = pytest.mark.xdist_group("plans")
-
 ROWS, PER_DAY = 50_000, 137  # a year
 UNTIL = datetime(2024, 6, 30, 23, 59, tzinfo=UTC)
 START = datetime(2024, 3, 5, tzinfo=UTC)
