@@ -148,7 +148,7 @@ def test_ctrl_c_while_dagster_starts(started: tuple[subprocess.Popen[str], Path]
 def test_second_ctrl_c_does_not_wait(started: tuple[subprocess.Popen[str], Path]) -> None:
     process, folder = started
     _wait_for_the_address(process)
-    dagster_dev = next(int(one.split(":")[0]) for one in processes(folder, 0) if "dagster\\x00dev" in one)
+    dagster_dev = _process_of(folder, "dagster\\x00dev")
     os.kill(dagster_dev, signal.SIGSTOP)  # it will not listen
     process.send_signal(signal.SIGINT)
     time.sleep(1)
@@ -156,6 +156,17 @@ def test_second_ctrl_c_does_not_wait(started: tuple[subprocess.Popen[str], Path]
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=5) == 0
     assert processes(folder) == []
+
+
+def _process_of(folder: Path, words: str) -> int:
+    """The number of the process with these words: it comes a moment after the address was said."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for one in processes(folder, 0):
+            if words in one:
+                return int(one.split(":")[0])
+        time.sleep(0.05)
+    pytest.fail(f"no process has {words!r}")
 
 
 def test_kill_9_leaves_nothing_for_long(started: tuple[subprocess.Popen[str], Path]) -> None:

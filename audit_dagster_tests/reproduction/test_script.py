@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -272,7 +273,10 @@ class TestSafety:
         stub = folder.parent / "bin" / "rtgs"
         stub.parent.mkdir()
         dump = "import json, sys\nopen('argv.jsonl', 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
-        stub.write_text(f"#!{sys.executable} -SE\n{dump}")
+        # By way of sh: a first line cannot name an interpreter whose path has a space.
+        stub.with_suffix(".py").write_text(dump)
+        words = [sys.executable, "-SE", str(stub.with_suffix(".py"))]
+        stub.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         stub.chmod(0o755)
         script = make_script(*({"command": None, "parameters": {"a_b": t}, "note": t or None} for t in HOSTILE))
         check(script)
