@@ -106,7 +106,7 @@ def _processes(folder: Path) -> list[str]:
             except OSError:
                 continue
         if name in told and process.name != str(os.getpid()):
-            found.append(f"{process.name}: {told[:100]!r}")
+            found.append(f"{process.name}: {told[:400]!r}")
     return found
 
 
