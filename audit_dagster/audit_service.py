@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.errors import DatabaseError, InvalidInputError
+from audit_dagster.errors import AuditError, InvalidInputError
 from audit_dagster.recording.spool import waiting
 from audit_dagster.recording.switch import read_switch, write_switch
 from audit_dagster.settings import Settings
@@ -116,7 +116,7 @@ class AuditService:
 
         try:
             drain(self.settings)
-        except DatabaseError as error:
+        except AuditError as error:
             print(f"audit-dagster: the spool stays as it is: {error}", file=sys.stderr)  # noqa: T201
 
 

@@ -24,7 +24,7 @@ def audit(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
-def refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+def check_refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
     assert done.returncode == code, done
     assert "Traceback" not in done.stderr
     for part in parts:
@@ -60,7 +60,7 @@ RANGE = ("--start-date", "2023-06-01", "--end-date", "2023-06-30")
     ],
 )
 def test_bad_words(settings: Settings, words: tuple[str, ...], code: int, part: str) -> None:
-    refused(audit(*words), code, part)
+    check_refused(audit(*words), code, part)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,15 @@ def test_bad_settings(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, code: int, part: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    refused(audit("recent"), code, part)
-    refused(audit("report", *RANGE), code, part)
+    check_refused(audit("recent"), code, part)
+    check_refused(audit("report", *RANGE), code, part)
 
 
 def test_a_folder_that_cannot_be_written(settings: Settings, store: Store, tmp_path: Path) -> None:
     store(make_entry())
     (tmp_path / "file").write_text("in the way")
-    refused(audit("report", *RANGE, "--output-dir", tmp_path / "file"), 1, "cannot write", "choose another")
-    refused(audit("reproduce", "--recent", "--output-file", tmp_path / "file" / "x.sh"), 1, "cannot write")
+    check_refused(audit("report", *RANGE, "--output-dir", tmp_path / "file"), 1, "cannot write", "choose another")
+    check_refused(audit("reproduce", "--recent", "--output-file", tmp_path / "file" / "x.sh"), 1, "cannot write")
 
 
 def test_an_empty_range_and_an_unseen_tool_are_no_error(settings: Settings, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_switch_commands(settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_broken_settings_file_says_what_to_do(settings: Settings) -> None:
     settings.config_file.parent.mkdir(parents=True, exist_ok=True)
     settings.config_file.write_text("{")
-    refused(audit("postgres-logging-status"), 2, "delete it")
+    check_refused(audit("postgres-logging-status"), 2, "delete it")
     assert audit("enable-postgres-logging").returncode == 0
 
 

@@ -75,6 +75,7 @@ class Recording:
             if storable.changed:
                 end["sanitised"] = storable.changed
             self._file.finish(end)
+        with _harmless("operations wait in the spool, and nobody could be started to store them"):
             drainer.wake(self._settings)
 
 

@@ -88,11 +88,16 @@ def read_lines(descriptor: int) -> Iterator[dict[str, Any]]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock of this file. False where there is no such file."""
+    """Whether this file is not to be taken: a living process holds its lock, or it belongs to another user.
+
+    False where there is no such file.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -61,8 +61,17 @@ def drain(settings: Settings) -> Drained:
     """Store every finished or abandoned operation of the spool.
 
     Where a drainer is at work already, waits until it has stored what has ended by now. Raises DatabaseError where the
-    database cannot be reached, or that drainer takes very long; the spool is then as it was.
+    database cannot be reached, or that drainer takes very long, and AuditError where the spool belongs to another user;
+    the spool is then as it was.
     """
+    try:
+        return _drain(settings)
+    except OSError as error:
+        message = f"the spool {settings.spool_dir} cannot be used: {error}: give it to the user who runs the tools"
+        raise AuditError(message) from error
+
+
+def _drain(settings: Settings) -> Drained:
     drained = Drained()
     deadline = time.monotonic() + _PATIENCE_SECONDS
     ended = [path for path in waiting(settings.spool_dir) if _has_ended(path)]
@@ -96,7 +105,7 @@ def main() -> None:
                 _drain_until_quiet(settings)
         except BlockingIOError:
             return
-        except AuditError:
+        except (AuditError, OSError):
             _back_off(settings.spool_dir)
             return
         if not _finished_files(settings.spool_dir):
@@ -131,10 +140,10 @@ def _drain_locked(settings: Settings, drained: Drained) -> None:
 
 
 def _take(path: Path, drained: Drained) -> _Held | None:
-    """Lock and read one file; None for a running operation's. An unreadable one goes to quarantine."""
+    """Lock and read one file; None for a running operation's or another user's. A damaged one goes to quarantine."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -142,7 +142,7 @@ def bash(script: str, *words: str, cwd: Path, **options: Any) -> subprocess.Comp
     return run(["bash", str(file), *words], cwd=cwd, timeout=60, **options)
 
 
-def check(script: str) -> None:
+def check_script(script: str) -> None:
     """bash reads it, and shellcheck has nothing to say."""
     syntax = run(["bash", "-n"], input=script)
     assert (syntax.returncode, syntax.stderr) == (0, "")
@@ -230,7 +230,7 @@ class TestForm:
     @pytest.mark.parametrize("add_error_handling", [True, False])
     @pytest.mark.parametrize("fields", [[], CONTRACT, [{}], [{"success": False}], [{}, *CONTRACT, {"git_dirty": True}]])
     def test_shellcheck(self, fields: list[dict[str, Any]], add_timing: bool, add_error_handling: bool) -> None:
-        check(make_script(*fields, add_timing=add_timing, add_error_handling=add_error_handling))
+        check_script(make_script(*fields, add_timing=add_timing, add_error_handling=add_error_handling))
 
     def test_ten_thousand_steps_take_seconds(self) -> None:
         fields = [{"git_commit_hash": f"{n:040x}", **CONTRACT[0], "timestamp": START} for n in range(10_000)]
@@ -249,7 +249,7 @@ class TestSafety:
     def test_argv_arrives_byte_for_byte(self, folder: Path) -> None:
         dump = python("import json, sys; json.dump(sys.argv[1:], open('argv.json', 'w'))", *HOSTILE)
         script = make_script({"command": dump})
-        check(script)
+        check_script(script)
         done = bash(script, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads((folder / "argv.json").read_text()) == HOSTILE
@@ -262,7 +262,7 @@ class TestSafety:
         fields = [{"command": python(dump, text), **dict.fromkeys(places, text)} for text in HOSTILE]
         fields += [{**own, "success": False, "error_message": own["note"]} for own in fields]
         script = make_script(*fields)
-        check(script)
+        check_script(script)
         done = bash(script, cwd=folder)
         assert done.returncode == 0, done.stderr
         assert [json.loads(line) for line in (folder / "argv.jsonl").read_text().splitlines()] == [[t] for t in HOSTILE]
@@ -279,7 +279,7 @@ class TestSafety:
         stub.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         stub.chmod(0o755)
         script = make_script(*({"command": None, "parameters": {"a_b": t}, "note": t or None} for t in HOSTILE))
-        check(script)
+        check_script(script)
         done = bash(script, cwd=folder, env={**os.environ, "PATH": f"{stub.parent}:{os.environ['PATH']}"})
         assert (done.returncode, done.stderr) == (0, "")
         seen = [json.loads(line) for line in (folder / "argv.jsonl").read_text().splitlines()]
@@ -298,7 +298,7 @@ class TestSafety:
         stub.write_text("#!/bin/sh\necho program\n")
         stub.chmod(0o755)
         script = make_script({"command": [name, "1"]})
-        check(script)
+        check_script(script)
         done = bash(script, cwd=folder, env={**os.environ, "PATH": f"{stub.parent}:{os.environ['PATH']}"})
         if name:
             assert done.stdout.splitlines()[-2:] == ["program", "Reproduction script completed successfully"]
@@ -308,7 +308,7 @@ class TestSafety:
     def test_lone_surrogates_in_names_do_not_keep_a_script_from_being_written(self) -> None:
         places = ("note", "tool_name", "operation", "user_name", "git_branch", "git_commit_hash", "working_directory")
         script = make_script(dict.fromkeys(places, "a\ud800\0b"), {"success": False, "error_message": "\udcff\0"})
-        check(script)
+        check_script(script)
         assert "\0" not in script
 
     @pytest.mark.parametrize("directory", ["a b", "$(touch canary)", "-x", "'q'", "é\n"])
@@ -316,7 +316,7 @@ class TestSafety:
         (folder / directory).mkdir()
         fields = {"working_directory": f"/lab/{directory}", "context": {"git": {"root": "/lab"}}, "command": ["pwd"]}
         script = make_script(fields)
-        check(script)
+        check_script(script)
         done = bash(script, cwd=folder)
         assert done.stdout.endswith(f"{folder}/{directory}\nReproduction script completed successfully\n")
         (folder / directory).rmdir()

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from audit_dagster.audit_service import AuditService
+from audit_dagster.errors import AuditError
 from audit_dagster.recording.recorder import Recording
 from audit_dagster.recording.spool import waiting
 from audit_dagster.settings import Settings
@@ -37,8 +38,27 @@ def count(connection: Connection) -> int:
 
 def test_the_detached_drainer_stores_without_being_asked(settings: Settings, connection: Connection) -> None:
     record("x")
-    _wait_until(lambda: count(connection) == 1)
     _wait_until(lambda: not waiting(settings.spool_dir))
+    assert count(connection) == 1
+
+
+def test_another_users_file_and_lock_harm_nobody(
+    settings: Settings, connection: Connection, without_drainer: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody once used sudo. A folder in the file's place refuses root as well as its mode refuses others."""
+    record("mine")
+    theirs = settings.spool_dir / "1-theirs.op"
+    theirs.mkdir()
+    assert drain(settings).stored == 1
+    drainer = subprocess.run([sys.executable, "-m", "audit_dagster.store.drain"], check=False, timeout=20)
+    assert drainer.returncode == 0
+    (settings.spool_dir / "drain.lock").unlink()
+    (settings.spool_dir / "drain.lock").mkdir()
+    record("another")
+    assert [entry.operation for entry in AuditService().recent_entries()] == ["mine"]
+    assert "cannot be used" in capsys.readouterr().err
+    with pytest.raises(AuditError, match="give it to the user"):
+        drain(settings)
 
 
 def test_draining_again_adds_nothing(
