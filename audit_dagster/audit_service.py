@@ -107,17 +107,17 @@ class AuditService:
         from audit_dagster.store.connect import connect
 
         with connect(self.settings) as connection:
-            if waiting(self.settings.spool_dir):
+            try:
                 self._drain()
+            except (AuditError, OSError) as error:
+                print(f"audit-dagster: the spool stays as it is: {error}", file=sys.stderr)  # noqa: T201
             yield connection
 
     def _drain(self) -> None:
-        from audit_dagster.store.drain import drain
+        if waiting(self.settings.spool_dir):
+            from audit_dagster.store.drain import drain
 
-        try:
             drain(self.settings)
-        except AuditError as error:
-            print(f"audit-dagster: the spool stays as it is: {error}", file=sys.stderr)  # noqa: T201
 
 
 def as_record(entry: LogEntry, zone: ZoneInfo, *, include_details: bool = False) -> dict[str, Any]:
@@ -156,11 +156,14 @@ def get_logging_status() -> dict[str, Any]:
     """Whether operations are logged (`enabled`), what `decided_by` decides it, and what waits in the spool."""
     settings = Settings.load()
     switch = read_switch(settings)
-    quarantine = settings.spool_dir / "quarantine"
+    try:
+        waits, quarantined = len(waiting(settings.spool_dir)), len(waiting(settings.spool_dir / "quarantine"))
+    except OSError as error:
+        raise AuditError(f"cannot read the spool {settings.spool_dir}: {error.strerror}") from error
     return {
         "enabled": switch.enabled,
         "decided_by": switch.decided_by,
         "spool_dir": str(settings.spool_dir),
-        "waiting": len(waiting(settings.spool_dir)),
-        "quarantined": len(waiting(quarantine)),
+        "waiting": waits,
+        "quarantined": quarantined,
     }

@@ -210,6 +210,8 @@ def sync() -> None:
 
     drained = drain(Settings.load())
     click.echo(f"{drained.stored} stored, {drained.duplicates} already there, {drained.quarantined} in quarantine")
+    if drained.unreadable:
+        raise AuditError(f"{drained.unreadable} files of the spool may not be read: they belong to another user")
 
 
 @cli.command("postgres-logging-status")

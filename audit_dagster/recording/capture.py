@@ -46,7 +46,6 @@ os.register_at_fork(after_in_child=_new_process_id)
 def begin_form(
     tool_name: str,
     operation: str,
-    command: list[str] | None,
     *,
     parent: str | None = None,
     started: datetime | None = None,
@@ -69,7 +68,6 @@ def begin_form(
         "git_branch": git.branch if git else None,
         "git_commit": git.commit if git else None,
         "git_dirty": git.dirty if git else None,
-        "command": command,
         "working_directory": directory,
         "context": context,
     }

@@ -45,8 +45,12 @@ def run_command(
 ) -> int:
     """Run `argv` and record it; the exit code is the command's, or -N where signal N ended it.
 
+    No file of ours takes the number of a standard stream that the caller closed; the command finds it closed, too.
+
     `started` replaces the time of the start, for who re-enacts an earlier day.
     """
+    while os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC) < 2:
+        pass
     recording = Recording(tool_name or default_tool_name(argv), operation or "run")
     recording.parameters.update(flags_of(argv))
     if note:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from datetime import datetime
+from functools import wraps
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +23,8 @@ from audit_dagster.recording.switch import read_switch
 from audit_dagster.settings import Settings
 
 _LONGEST_ERROR = 10_000
+_LONGEST_COMMAND = 4_000_000  # longer than what a system takes as one command
+_COROUTINE, _GENERATOR = 0x80, 0x20  # of a code object's flags; importing inspect would cost 10 ms
 _current: ContextVar[str | None] = ContextVar("audit_dagster_current_operation", default=None)
 _warned = False
 
@@ -46,12 +50,15 @@ class Recording:
             settings = Settings.load()
             if not read_switch(settings).enabled:
                 return
-            form = capture.begin_form(self.tool_name, self.operation, command, parent=parent, started=started)
+            form = capture.begin_form(self.tool_name, self.operation, parent=parent, started=started)
             name = f"{time.time_ns()}-{form['operation_id']}"
             self._redactor = Redactor()
-            if command is not None:
-                form["command"] = self._redactor.argv(Storable().convert(command))
-            self._file = SpoolFile(settings.spool_dir, name, self._redactor.value(Storable().convert(form)))
+            kept = command and self._redactor.argv(Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command))
+            form = self._redactor.value(Storable().convert(form))
+            form["command"] = kept
+            if kept != command:
+                form["context"]["command_is_exact"] = False
+            self._file = SpoolFile(settings.spool_dir, name, form)
             self._settings = settings
             self.operation_id = form["operation_id"]
         self._started = time.monotonic()
@@ -79,7 +86,7 @@ class Recording:
             drainer.wake(self._settings)
 
 
-class log_custom_operation(contextlib.ContextDecorator):  # noqa: N801 - the documented name
+class log_custom_operation:  # noqa: N801 - the documented name
     """Record a block as an operation of `tool_name`.
 
     ::
@@ -94,12 +101,34 @@ class log_custom_operation(contextlib.ContextDecorator):  # noqa: N801 - the doc
 
     def __init__(self, tool_name: str, operation: str, *, started: datetime | None = None) -> None:
         """`started` replaces the time of the start, for who re-enacts an earlier day."""
-        self._recording = Recording(str(tool_name), str(operation))
-        self._started = started
-        self._token: Token[str | None] | None = None
+        self._name = Storable().convert(tool_name), Storable().convert(operation), started
+        self._active: list[tuple[Recording, Token[str | None]]] = []
+        self._next = self._new()
 
-    def _recreate_cm(self) -> log_custom_operation:
-        return log_custom_operation(self._recording.tool_name, self._recording.operation, started=self._started)
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Record each call, from its beginning to its end: a coroutine's and a generator's too."""
+        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+
+        @wraps(function)
+        def called(*args: Any, **keywords: Any) -> Any:
+            with self._again():
+                return function(*args, **keywords)
+
+        @wraps(function)
+        async def awaited(*args: Any, **keywords: Any) -> Any:
+            with self._again():
+                return await function(*args, **keywords)
+
+        @wraps(function)
+        def generated(*args: Any, **keywords: Any) -> Any:
+            with self._again():
+                return (yield from function(*args, **keywords))
+
+        return awaited if flags & _COROUTINE else generated if flags & _GENERATOR else called
+
+    def _again(self) -> log_custom_operation:
+        tool_name, operation, started = self._name
+        return log_custom_operation(tool_name, operation, started=started)
 
     def add_parameter(self, name: str, value: Any) -> None:
         """Note one of the operation's inputs."""
@@ -111,22 +140,32 @@ class log_custom_operation(contextlib.ContextDecorator):  # noqa: N801 - the doc
 
     def add_note(self, note: str) -> None:
         """Say something in your own words; several notes become lines of one."""
-        self._recording.notes.append(str(note))
+        with _harmless("a note is not recorded"):
+            self._recording.notes.append(str(note))
 
     def __enter__(self) -> log_custom_operation:
-        self._recording.start(capture.process_command(), parent=_current.get(), started=self._started)
-        self._token = _current.set(self._recording.operation_id or _current.get())
+        recording, self._next = self._next, self._new()
+        recording.start(capture.process_command(), parent=_current.get(), started=self._name[2])
+        self._active.append((recording, _current.set(recording.operation_id or _current.get())))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            _current.reset(self._token)
+        recording, token = self._active.pop()
+        with contextlib.suppress(ValueError):  # a generator may end in another context than it began in
+            _current.reset(token)
         failed = error is not None and not _is_clean_exit(error)
-        reported = self._recording.results.get("success", True)
-        success = not failed and reported is not False
-        self._recording.finish(success=success, error_message=_error_text(error) if failed else None)
+        success = not failed and recording.results.get("success", True) is not False
+        recording.finish(success=success, error_message=_error_text(error) if failed else None)
+
+    @property
+    def _recording(self) -> Recording:
+        return self._active[-1][0] if self._active else self._next
+
+    def _new(self) -> Recording:
+        tool_name, operation, _ = self._name
+        return Recording(str(tool_name), str(operation))
 
 
 def _is_clean_exit(error: BaseException) -> bool:

@@ -45,6 +45,8 @@ _ASSIGNED = re.compile(
     r"(?<![\w.-])(?P<before>(?P<key>[\w.-]{0,64}?(?i:passw|pwd|passphrase|secret|token|credential|[a-z]+[_-]?key)"
     r"[\w.-]{0,64})[\"']?\s*[=:]\s*)(?:(?P<quote>[\"'])(?P<quoted>[^\"'\n]+)|(?P<plain>[^\s\"',;&][^\s,;&]*))"
 )
+# "pwd: cannot …", "unexpected token: end": a program speaks, and names no value.
+_PROSE = re.compile(r"(?i:pwd|token): [a-z']{3,} [a-z']+")
 
 
 class Redactor:
@@ -102,7 +104,7 @@ class Redactor:
         return (groups.get("before") or "") + self._hidden(groups.get("value") or match[0], name)
 
     def _assigned(self, match: re.Match[str]) -> str:
-        if not is_secret_name(match["key"]):
+        if not is_secret_name(match["key"]) or _PROSE.match(match.string, match.start()):
             return match[0]
         return match["before"] + (match["quote"] or "") + self._hidden(match["quoted"] or match["plain"], match["key"])
 

@@ -30,7 +30,8 @@ class SpoolFile:
         """Create `folder/name.op` with its begin line. Raises OSError."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = folder / f"{name}.tmp"
-        self._descriptor: int | None = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        self._descriptor: int | None = _above_streams(os.open(draft, flags, 0o600))
         _open_files.add(self)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -67,11 +68,13 @@ os.register_at_fork(after_in_child=_close_inherited)
 
 
 def waiting(folder: Path) -> list[Path]:
-    """The spool's files, oldest first, running operations included."""
+    """The spool's files, oldest first, running operations included. Raises OSError where it may not be read."""
     try:
-        return sorted(folder.glob(f"*{SUFFIX}"))
-    except OSError:
+        with os.scandir(folder) as entries:
+            found = [one.path for one in entries if one.name.endswith(SUFFIX) and one.is_file(follow_symlinks=False)]
+    except FileNotFoundError:
         return []
+    return [Path(path) for path in sorted(found)]
 
 
 def read_lines(descriptor: int) -> Iterator[dict[str, Any]]:
@@ -105,6 +108,15 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _above_streams(descriptor: int) -> int:
+    """The same file under a number above 2: where stderr was closed, it would get the tool's messages."""
+    if descriptor > 2:
+        return descriptor
+    higher = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return higher
 
 
 def _write(descriptor: int, line: bytes) -> None:

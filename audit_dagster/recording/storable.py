@@ -23,8 +23,10 @@ _LARGEST_INTEGER = 10**100
 class Storable:
     """Converts values; `changed` counts those that could not be kept as they were."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_text: int = LONGEST_TEXT, longest_list: int = LONGEST_LIST) -> None:
         self.changed = 0
+        self._longest_text = longest_text
+        self._longest_list = longest_list
 
     def convert(self, value: Any, depth: int = 0) -> Any:
         """The JSON form of `value`."""
@@ -36,9 +38,9 @@ class Storable:
 
     def text(self, value: str) -> str:
         """`value` with NUL and lone surrogates made visible, and cut where it is very long."""
-        if len(value) > LONGEST_TEXT:
+        if len(value) > self._longest_text:
             self.changed += 1
-            value = f"{value[:LONGEST_TEXT]}… ({len(value)} characters)"
+            value = f"{value[: self._longest_text]}… ({len(value)} characters)"
         if not _UNSTORABLE.search(value):
             return value
         self.changed += 1
@@ -67,8 +69,8 @@ class Storable:
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         if isinstance(value, (list, tuple, set, frozenset)):
-            kept = [self.convert(item, depth + 1) for item in list(value)[:LONGEST_LIST]]
-            return kept if len(value) <= LONGEST_LIST else [*kept, self._mark(f"… ({len(value)} items)")]
+            kept = [self.convert(item, depth + 1) for item in list(value)[: self._longest_list]]
+            return kept if len(value) <= self._longest_list else [*kept, self._mark(f"… ({len(value)} items)")]
         for name in ("item", "tolist", "to_dict"):  # numpy scalars and arrays, pandas frames
             method = getattr(value, name, None)
             if callable(method) and (name != "item" or getattr(value, "size", 1) == 1):
@@ -78,7 +80,8 @@ class Storable:
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key, item in value.items():
-            name = self.text(key if isinstance(key, str) else str(key))
+            name = key if isinstance(key, str) else self.convert(key, depth + 1)
+            name = self.text(name if isinstance(name, str) else str(name))
             while name in made:  # 1 and "1" are two keys in Python and one in JSON
                 name = self._mark(f"{name}'")
             made[name] = self.convert(item, depth + 1)

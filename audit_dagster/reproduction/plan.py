@@ -208,6 +208,8 @@ def _is_audit_command(argv: list[str]) -> bool:
 
 def _argv(entry: LogEntry) -> list[str]:
     """The words to run. Raises _NotRunnableError."""
+    if entry.command and entry.context.get("command_is_exact") is False:
+        raise _NotRunnableError("its command could not be kept as it was: it held a secret, or bytes that are no text")
     argv = entry.command or _rebuilt(entry)
     if any(_UNWRITABLE.search(word) for word in argv):
         raise _NotRunnableError("its command has a character that no script can carry (NUL or half a surrogate pair)")

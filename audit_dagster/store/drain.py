@@ -48,6 +48,7 @@ class Drained:
     stored: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    unreadable: int = 0
 
 
 @dataclass(slots=True)
@@ -143,7 +144,8 @@ def _take(path: Path, drained: Drained) -> _Held | None:
     """Lock and read one file; None for a running operation's or another user's. A damaged one goes to quarantine."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        drained.unreadable += not isinstance(error, FileNotFoundError)
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

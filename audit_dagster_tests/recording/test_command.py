@@ -47,6 +47,19 @@ def test_argv_arrives_and_is_recorded_exactly(settings: Settings) -> None:
     assert not Path("canary").exists()
 
 
+def test_a_command_that_could_not_be_kept_is_not_run_again(settings: Settings) -> None:
+    from audit_dagster.reproduction.plan import ScriptConfig, make_plan
+
+    run("true", "x" * 120_000)
+    run("true", os.fsdecode(b"\xff"))
+    run("true", "--password=hunter22")
+    plan = make_plan(AuditService().recent_entries(), ScriptConfig())
+    assert [step.argv for step in plan.steps] == [["true", "x" * 120_000]]
+    assert {item.reason for item in plan.left_out} == {
+        "its command could not be kept as it was: it held a secret, or bytes that are no text"
+    }
+
+
 def test_names_and_notes(settings: Settings) -> None:
     run("true", options=("--tool-name", "sensing-data", "--operation", "extract", "--note", "20 °C; $(x)"))
     entry = only_entry()

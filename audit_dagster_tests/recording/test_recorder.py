@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,63 @@ def test_as_a_decorator_each_call_is_an_operation(settings: Settings) -> None:
 
     assert [call(), call()] == [7, 7]
     assert len({log["operation_id"] for log in recent_logs()}) == 2
+
+
+def test_a_coroutine_and_a_generator_are_recorded_to_their_end(settings: Settings) -> None:
+    @log_custom_operation("tool", "coroutine")
+    async def wait() -> None:
+        await asyncio.sleep(0.1)
+        raise ValueError("in the end")
+
+    @log_custom_operation("tool", "generator")
+    def count() -> Iterator[int]:
+        yield 1
+        time.sleep(0.1)
+        yield 2
+
+    with pytest.raises(ValueError, match="in the end"):
+        asyncio.run(wait())
+    assert list(count()) == [1, 2]
+    entries = {entry.operation: entry for entry in AuditService().recent_entries()}
+    assert entries["coroutine"].error_message == "ValueError: in the end"
+    assert all((entry.duration_seconds or 0) >= 0.1 for entry in entries.values())
+
+
+def test_one_logger_may_be_entered_again_and_inside_itself(settings: Settings) -> None:
+    logger = log_custom_operation("tool", "again")
+    with logger:
+        logger.add_result("which", "outer")
+        with logger:
+            logger.add_result("which", "inner")
+    with logger:
+        pass
+    results = [entry.results for entry in AuditService().recent_entries()]
+    assert sorted(map(str, results)) == ["{'which': 'inner'}", "{'which': 'outer'}", "{}"]
+
+
+def test_names_notes_and_keys_that_cannot_be_looked_at(settings: Settings) -> None:
+    class Angry:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+        __hash__ = object.__hash__
+
+    with log_custom_operation(Angry(), "odd") as logger:  # type: ignore[arg-type]
+        logger.add_parameter(Angry(), 2)  # type: ignore[arg-type]
+        logger.add_parameter("kept", 1)
+        logger.add_note(Angry())  # type: ignore[arg-type]
+    assert only_entry().tool_name == "<Angry: RuntimeError>"
+    assert only_entry().parameters["kept"] == 1
+
+
+def test_a_closed_stderr_does_not_write_into_the_spool(settings: Settings) -> None:
+    code = f"{_RECORD_ONE.replace('pass', 'import os; os.write(2, bytes(5))')}"
+    command = ["bash", "-c", '"$@" 2>&- || true', "bash", sys.executable, "-c", code]
+    subprocess.run(command, check=True)
+    run = [sys.executable, "-m", "audit_dagster.cli", "run", "--", "bash", "-c", "echo stray >&2; exit 3"]
+    done = subprocess.run(["bash", "-c", '"$@" 2>&-', "bash", *run], check=False)
+    assert done.returncode == 3
+    assert {entry.operation for entry in AuditService().recent_entries()} == {"one", "run"}
 
 
 def test_a_nested_operation_knows_its_parent(settings: Settings) -> None:

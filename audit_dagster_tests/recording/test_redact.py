@@ -49,6 +49,7 @@ def test_names_of_no_secrets(name: str) -> None:
         (f"use ghp_{'a' * 36}!", "use ${SECRET:GITHUB_TOKEN}!"),
         ("error: password=x, token: y", "error: password=${SECRET:PASSWORD}, token: ${SECRET:TOKEN}"),
         ("-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----", "${SECRET:PRIVATE_KEY}"),
+        ("pwd: cannot stat token: unexpected end", "pwd: cannot stat token: unexpected end"),
         ("${SECRET:TOKEN} stays", "${SECRET:TOKEN} stays"),
         ("the tokens: 15; see https://example.org/a@b", "the tokens: 15; see https://example.org/a@b"),
     ],
