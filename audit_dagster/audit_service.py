@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _LARGEST_LIMIT = 2**63 - 1
+_MOST_MINUTES = 1_000_000_000
 _DETAILS = ("git_dirty", "command", "working_directory", "context")
 
 
@@ -84,8 +85,8 @@ class AuditService:
 
         if limit is not None and not 1 <= limit <= _LARGEST_LIMIT:
             raise InvalidInputError(f"the limit is {limit}: give a number from 1 to {_LARGEST_LIMIT}")
-        if minutes is not None and not 0 < minutes < 1e9:
-            raise InvalidInputError(f"minutes is {minutes}: give a number above 0")
+        if minutes is not None and not 0 < minutes < _MOST_MINUTES:
+            raise InvalidInputError(f"minutes is {minutes}: give a number above 0 and below {_MOST_MINUTES}")
         since = None if minutes is None else datetime.now(UTC) - timedelta(minutes=minutes)
         with self.database() as connection:
             return fetch_entries(connection, "recent_logs", limit=limit, tool_name=tool_name, since=since)

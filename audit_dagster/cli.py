@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +31,13 @@ class AuditGroup(click.Group):
         try:
             return super().invoke(ctx)
         except AuditError as error:
-            from audit_dagster.render import visible
-
-            click.echo(f"Error: {visible(str(error))}", err=True)
+            _tell(str(error))
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `| head`: click knows
+                raise
+            _tell(str(error))
+            ctx.exit(1)
 
 
 @click.group(cls=AuditGroup, context_settings=_CONTEXT, epilog="Exit codes: 0 done, 1 it failed, 2 the words are off.")
@@ -266,7 +271,38 @@ def stop_server() -> None:
 
 def main() -> None:
     """The console script `audit-dagster`."""
-    cli(prog_name="audit-dagster")
+    run_group(cli, "audit-dagster")
+
+
+def run_group(group: click.Group, name: str) -> None:
+    """Run a console script; where its last words cannot be written, say so, rather than let Python do it."""
+    try:
+        group(prog_name=name)
+    except SystemExit as end:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _tell(f"cannot write the answer: {error.strerror}")
+            _forget_output()
+            sys.exit(1)
+        except AttributeError:  # stdout was closed before we began
+            sys.exit(end.code)
+        raise
+    except OSError as error:
+        _tell(f"cannot write the answer: {error.strerror}")
+        _forget_output()
+        sys.exit(1)
+
+
+def _forget_output() -> None:
+    """What could not be written must not be tried again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _tell(message: str) -> None:
+    from audit_dagster.render import visible
+
+    click.echo(f"Error: {visible(message)}", err=True)
 
 
 def _switch(enabled: bool) -> None:
@@ -304,7 +340,7 @@ def _show_entries(entries: Sequence[LogEntry], settings: Settings) -> None:
         )
         for entry in entries
     ]
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(row))
         return

@@ -22,9 +22,15 @@ class Document:
 
 
 def write_document(path: Path, text: str, operations: int, failed: int, mode: int = 0o644) -> Document:
-    """Write a file so that a reader finds the old one or the new one, never half of it. Raises AuditError."""
+    """Write a file so that a reader finds the old one or the new one, never half of it. Raises AuditError.
+
+    A link stays one, and what it names is written; a device or a folder is refused.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise AuditError(f"cannot write {path}: it is no file: choose another folder or file")
     try:
-        with _replacing(path, mode) as draft:
+        with _replacing(target, mode) as draft:
             draft.write_text(text, "utf-8", newline="\n")  # a command may hold a CR
     except OSError as error:
         raise AuditError(f"cannot write {path}: {error.strerror}: choose another folder or file") from error

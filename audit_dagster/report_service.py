@@ -215,10 +215,12 @@ def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[L
     """
     folder = Path(logs_dir)
     if not folder.is_dir():
-        raise InvalidInputError(f"there is no folder {folder}: write reports first with `audit-dagster report`")
+        raise InvalidInputError(
+            f"there is no folder {folder}: write reports of days with operations with `audit-dagster report`"
+        )
     found: list[LogEntry] = []
     recognised = False
-    for path in sorted(folder.rglob("*.md")):
+    for path in sorted(path for path in folder.rglob("*.md") if path.is_file()):
         text = read_text(path)
         if text.startswith("# Audit Report - "):
             recognised = True

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from audit_dagster.cli import cli as audit
+from audit_dagster.cli import run_group
 
 _DISTRIBUTION = "rtgs-lab-tools"
 
@@ -47,7 +48,7 @@ rtgs.add_command(audit, "audit")
 
 def main() -> None:
     """The console script `rtgs`."""
-    rtgs(prog_name="rtgs")
+    run_group(rtgs, "rtgs")
 
 
 def _lab_tools() -> click.Group | None:

@@ -43,7 +43,11 @@ RANGE = ("--start-date", "2023-06-01", "--end-date", "2023-06-30")
         (("report", "--start-date", "2023-06-30", "--end-date", "2023-06-01"), 2, "swap them"),
         (("report", "--start-date", "9999-12-31", "--end-date", "9999-12-31"), 2, "out of range"),
         (("report",), 2, "--start-date"),
+        (("report", "--start-date", "20230601", "--end-date", "2023-06-30"), 2, "YYYY-MM-DD"),
         (("recent", "--limit", "-1"), 2, "--limit"),
+        (("recent", "--tool-name", "\udcff"), 1, "could not answer"),
+        (("reproduce", "--recent", "--output-file", ""), 1, "cannot write"),
+        (("reproduce", "--recent", "--output-file", "/dev/null"), 1, "it is no file"),
         (("recent", "--limit", "ten"), 2, "--limit"),
         (("recent", "--minutes", "0"), 2, "--minutes"),
         (("recent", "--minutes", "99999999999999999999"), 2, "give a number"),
@@ -90,6 +94,44 @@ def test_a_folder_that_cannot_be_written(settings: Settings, store: Store, tmp_p
     (tmp_path / "file").write_text("in the way")
     check_refused(audit("report", *RANGE, "--output-dir", tmp_path / "file"), 1, "cannot write", "choose another")
     check_refused(audit("reproduce", "--recent", "--output-file", tmp_path / "file" / "x.sh"), 1, "cannot write")
+
+
+@pytest.mark.parametrize("words", [["recent"], ["recent", "--json"], ["--version"], ["--help"]])
+def test_an_answer_that_cannot_be_written(settings: Settings, store: Store, words: list[str]) -> None:
+    store(make_entry())
+    command = ["bash", "-c", '"$@" >/dev/full', "bash", sys.executable, "-m", "audit_dagster.cli", *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "No space left" in done.stderr
+    closed = ["bash", "-c", '"$@" >&-', "bash", sys.executable, "-m", "audit_dagster.cli", *words]
+    done = subprocess.run(closed, check=False, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_link_stays_one(settings: Settings, store: Store, tmp_path: Path) -> None:
+    store(make_entry(command=["true"]))
+    (tmp_path / "link.sh").symlink_to("real.sh")
+    assert audit("reproduce", "--recent", "--output-file", tmp_path / "link.sh").returncode == 0
+    assert (tmp_path / "link.sh").is_symlink()
+    assert (tmp_path / "real.sh").read_text().startswith("#!/bin/bash")
+
+
+@pytest.mark.parametrize("damage", ["cut", "broken line", "no comment"])
+def test_a_damaged_report_is_named(settings: Settings, store: Store, tmp_path: Path, damage: str) -> None:
+    store(*(make_entry(command=["echo", "x" * 200]) for _ in range(3)))
+    audit("report", *RANGE, "--output-dir", tmp_path)
+    report = tmp_path / "2023-06-15.md"
+    text = report.read_text()
+    start = text.rindex("<!-- audit-entry")
+    report.write_text(
+        {
+            "cut": text[: start + 100],
+            "broken line": f"{text[: start + 100]}\n{text[start + 100 :]}",
+            "no comment": text[:start],
+        }[damage]
+    )
+    os.mkfifo(tmp_path / "pipe.md")
+    check_refused(audit("reproduce", "--logs-dir", tmp_path), 2, "2023-06-15.md", "write the report anew")
 
 
 def test_an_empty_range_and_an_unseen_tool_are_no_error(settings: Settings, tmp_path: Path) -> None:

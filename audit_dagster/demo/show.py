@@ -42,7 +42,7 @@ def run_demo(directory: Path) -> int:
         with _step("Store them in PostgreSQL"):
             entries = AuditService(settings).recent_entries(limit=None)
         days = sorted({entry.timestamp.astimezone(settings.zone).date() for entry in entries})
-        with _step(f"Materialize every asset of {len(days)} days with Dagster"):
+        with _step(f"Materialize every asset from {days[0]} to yesterday with Dagster"):
             documents = _materialize(settings, days)
         with _step("Run it all again, in a fresh clone, from the script"):
             again = _run_again(directory, settings)

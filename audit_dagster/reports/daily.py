@@ -7,6 +7,7 @@ out of the script.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -19,6 +20,7 @@ from audit_dagster.render import number, render, seconds
 
 _COMMENT_START = "<!-- audit-entry: "
 _COMMENT_END = " -->"
+_SECTION = re.compile(r"### \d\d:\d\d:\d\d - ")
 NO_ERROR_TEXT = "no error text"
 _RECORDS = ("records_extracted", "records_processed", "records")
 _LONGEST_VALUE = 300
@@ -88,9 +90,20 @@ def shown(value: Any) -> str:
 
 
 def entries_in(report: str) -> Iterator[LogEntry]:
-    """The entries that a report still carries. Raises EntryError where a comment was damaged."""
+    """The entries that a report still carries.
+
+    Raises EntryError where a comment was damaged, or a section has lost its own: nothing is left out in silence.
+    """
+    section = ""
     for line in report.splitlines():
-        if line.startswith(_COMMENT_START) and line.endswith(_COMMENT_END):
+        if _SECTION.match(line) and section:
+            break
+        if _SECTION.match(line):
+            section = line
+        if line.startswith(_COMMENT_START):
+            section = ""
+            if not line.endswith(_COMMENT_END):
+                raise EntryError("a comment with an entry is cut off")
             try:
                 form = json.loads(line[len(_COMMENT_START) : -len(_COMMENT_END)])
             except ValueError as error:
@@ -98,3 +111,5 @@ def entries_in(report: str) -> Iterator[LogEntry]:
             if not isinstance(form, dict):
                 raise EntryError("a comment with an entry holds no JSON object")
             yield LogEntry.from_json(form)
+    if section:
+        raise EntryError(f"the section '{section}' has lost the comment with its entry")

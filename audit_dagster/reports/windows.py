@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.errors import InvalidInputError
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _FIRST_YEAR, _LAST_YEAR = 1900, 9998
 
 
@@ -56,6 +58,8 @@ def as_day(value: str | date | datetime, name: str) -> date:
     if isinstance(value, date):
         return value
     try:
+        if not _DAY.fullmatch(value):  # date.fromisoformat takes other forms, too
+            raise ValueError
         return date.fromisoformat(value)
     except (ValueError, TypeError):
         raise InvalidInputError(f"{name} is {value!r}: give a date as YYYY-MM-DD, such as 2023-06-15") from None

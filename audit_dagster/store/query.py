@@ -32,7 +32,7 @@ def fetch(connection: Connection[Any], name: str, **parameters: Any) -> list[Row
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(sql(name), parameters).fetchall()
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeError) as error:
         raise _told(error, f"the database could not answer '{name}'") from error
 
 
