@@ -37,6 +37,7 @@ class AuditGroup(click.Group):
             if error.errno == errno.EPIPE:  # `| head`: click knows
                 raise
             _tell(str(error))
+            _forget_output()
             ctx.exit(1)
 
 
