@@ -6,6 +6,7 @@ The environment wins over the nearest `.env` in the working directory or above i
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -113,10 +114,22 @@ def _places(values: Mapping[str, str]) -> tuple[Path, Path, Path]:
     if chosen:
         state_dir = _absolute(chosen)
         return state_dir, _spool_dir(values, state_dir), state_dir / "settings.json"
-    from platformdirs import user_config_path, user_data_path, user_state_path
+    data, state, config = _users_folders(values)
+    return data, _spool_dir(values, state), config / "settings.json"
 
-    config_file = user_config_path(APP_NAME) / "settings.json"
-    return user_data_path(APP_NAME), _spool_dir(values, user_state_path(APP_NAME)), config_file
+
+def _users_folders(values: Mapping[str, str]) -> tuple[Path, Path, Path]:
+    """Where this user's data, state and configuration belong, as platformdirs says.
+
+    On Linux that is the XDG rule, written out here: importing platformdirs costs each recorded process 6 ms.
+    """
+    if not sys.platform.startswith("linux"):
+        from platformdirs import user_config_path, user_data_path, user_state_path
+
+        return user_data_path(APP_NAME), user_state_path(APP_NAME), user_config_path(APP_NAME)
+    rule = (("XDG_DATA_HOME", "~/.local/share"), ("XDG_STATE_HOME", "~/.local/state"), ("XDG_CONFIG_HOME", "~/.config"))
+    data, state, config = (_absolute(values.get(name, "").strip() or default) / APP_NAME for name, default in rule)
+    return data, state, config
 
 
 def _spool_dir(values: Mapping[str, str], home: Path) -> Path:

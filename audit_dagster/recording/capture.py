@@ -1,4 +1,4 @@
-"""What is known of an operation when it starts: who, where, with which command, code and machine."""
+"""What is known of an operation when it starts: who, where, with which command, code, files and machine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from audit_dagster.recording.git_state import git_state
+from audit_dagster.recording import nesting
+from audit_dagster.recording.git_state import GitQuestion, GitState, repository_around
 
-PARENT_VARIABLE = "AUDIT_PARENT_OPERATION"
 _KEPT_VARIABLES = (
     "CI",
     "GITHUB_ACTIONS",
@@ -21,6 +21,7 @@ _KEPT_VARIABLES = (
     "MCP_SESSION",
     "MCP_USER",
 )
+Json = dict[str, Any]
 
 
 def new_id() -> str:
@@ -43,34 +44,63 @@ def _new_process_id() -> None:
 os.register_at_fork(after_in_child=_new_process_id)
 
 
-def begin_form(
-    tool_name: str,
-    operation: str,
-    *,
-    parent: str | None = None,
-    started: datetime | None = None,
-) -> dict[str, Any]:
-    """The begin line of the spool: the log entry's JSON form, as far as it is known at the start.
+class Questions:
+    """git at work on the repositories of the working directory and of the tool's code, since this was made."""
 
-    That is now, unless `started` says otherwise.
+    def __init__(self, code_file: str | None) -> None:
+        self.directory = _working_directory()
+        root = repository_around(self.directory) if self.directory else None
+        self._here = GitQuestion(root) if root else None
+        self.tool, source = _tool(code_file)
+        tool_root = repository_around(source) if source else None
+        self._tools = GitQuestion(tool_root) if tool_root and tool_root != root else None
+
+    def answers(self) -> tuple[GitState | None, GitState | None]:
+        """What git said of the one and of the other, where there are such repositories."""
+        here, tools = self._here, self._tools
+        return here.answer() if here else None, tools.answer() if tools else None
+
+
+class Begin(NamedTuple):
+    """The begin line of the spool, and the repositories that are dirty, each with its part of the line's context."""
+
+    form: Json
+    dirty: list[tuple[GitState, Json]]
+
+
+def begin_form(
+    tool_name: str, operation: str, questions: Questions, context: Json, started: datetime | None = None
+) -> Begin:
+    """The log entry's JSON form, as far as it is known at the start: now, unless `started` says otherwise.
+
+    `context` is what the caller adds to it.
     """
-    directory = _working_directory()
-    git = git_state(Path(directory)) if directory else None
-    context = _context(parent)
-    if git and git.root:
-        context["git"] = {name: value for name, value in (("root", git.root), ("error", git.error)) if value}
-    return {
+    form: Json = {
         "operation_id": new_id(),
         "timestamp": (started or datetime.now(UTC)).isoformat(),
         "tool_name": tool_name,
         "operation": operation,
         "user": _user(),
-        "git_branch": git.branch if git else None,
-        "git_commit": git.commit if git else None,
-        "git_dirty": git.dirty if git else None,
-        "working_directory": directory,
-        "context": context,
+        "working_directory": questions.directory,
+        "context": {**context, **_machine()},
     }
+    here, tools = questions.answers()
+    form |= {
+        "git_branch": here.branch if here else None,
+        "git_commit": here.commit if here else None,
+        "git_dirty": here.dirty if here else None,
+    }
+    dirty = []
+    if here:
+        form["context"]["git"] = _repository(here)
+        dirty += [(here, form["context"]["git"])] if here.dirty else []
+    if questions.tool:
+        form["context"]["tool"] = dict(questions.tool)
+    if tools:
+        git = {"commit": tools.commit, "branch": tools.branch, "dirty": tools.dirty, **_repository(tools)}
+        form["context"]["tool"]["git"] = git
+        dirty += [(tools, git)] if tools.dirty else []
+    return Begin(form, dirty)
 
 
 def process_command() -> list[str] | None:
@@ -79,10 +109,23 @@ def process_command() -> list[str] | None:
     return None if interactive else list(sys.orig_argv)
 
 
-def _context(parent: str | None) -> dict[str, Any]:
+def _tool(code_file: str | None) -> tuple[Json, str | None]:
+    if code_file is None or code_file.startswith("<"):  # <stdin>, <string>
+        return {}, None
+    from audit_dagster.recording.tool_code import describe
+
+    return describe(code_file)
+
+
+def _repository(state: GitState) -> Json:
+    facts = {"root": state.root, "remote": state.remote, "error": state.error}
+    return {name: value for name, value in facts.items() if value}
+
+
+def _machine() -> Json:
     system = os.uname()
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    context: dict[str, Any] = {
+    context: Json = {
         "hostname": system.nodename,
         "platform": f"{system.sysname}-{system.release}-{system.machine}",
         "python_version": sys.version.split()[0],
@@ -91,7 +134,7 @@ def _context(parent: str | None) -> dict[str, Any]:
     }
     if kept:
         context["environment_variables"] = kept
-    parent = parent or os.environ.get(PARENT_VARIABLE)
+    parent = nesting.current()
     if parent:
         context["parent_operation_id"] = parent
     return context

@@ -23,8 +23,9 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
-from audit_dagster.recording.capture import PARENT_VARIABLE
+from audit_dagster.recording.nesting import PARENT_VARIABLE
 from audit_dagster.recording.recorder import Recording
+from audit_dagster.recording.tool_code import program_file
 
 _TAIL_BYTES = 4000
 _CHUNK = 65536
@@ -55,7 +56,7 @@ def run_command(
     recording.parameters.update(flags_of(argv))
     if note:
         recording.notes.append(note)
-    recording.start(argv, started=started)
+    recording.start(argv, started=started, code_file=program_file(argv))
     code, tail = _run(argv, recording.operation_id)
     recording.results["exit_code"] = 128 - code if code < 0 else code
     recording.finish(success=code == 0, error_message=_error(code, tail) if code else None)

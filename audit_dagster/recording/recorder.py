@@ -1,6 +1,6 @@
 """`log_custom_operation`: records a block of code as one operation.
 
-Every failure of recording is caught, told once on stderr, and never changes what the recorded code does.
+Every failure of recording is caught, told once on stderr, counted, and never changes what the recorded code does.
 """
 
 from __future__ import annotations
@@ -8,25 +8,29 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
-from contextvars import ContextVar, Token
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import wraps
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
-from audit_dagster.recording import capture, drainer
+from audit_dagster.errors import AuditError
+from audit_dagster.recording import capture, drainer, files, nesting
+from audit_dagster.recording.git_state import GitState
 from audit_dagster.recording.redact import Redactor
-from audit_dagster.recording.spool import SpoolFile
+from audit_dagster.recording.spool import SpoolFile, keep_patch
 from audit_dagster.recording.storable import Storable
 from audit_dagster.recording.switch import read_switch
 from audit_dagster.settings import Settings
 
 _LONGEST_ERROR = 10_000
+_LONGEST_TRACEBACK = 20_000
+_MOST_FRAMES = 20
 _LONGEST_COMMAND = 4_000_000  # longer than what a system takes as one command
 _COROUTINE, _GENERATOR = 0x80, 0x20  # of a code object's flags; importing inspect would cost 10 ms
-_current: ContextVar[str | None] = ContextVar("audit_dagster_current_operation", default=None)
 _warned = False
+Json = dict[str, Any]
 
 
 class Recording:
@@ -36,54 +40,111 @@ class Recording:
         self.tool_name = tool_name
         self.operation = operation
         self.operation_id: str | None = None
-        self.parameters: dict[str, Any] = {}
-        self.results: dict[str, Any] = {}
+        self.parameters: Json = {}
+        self.results: Json = {}
         self.notes: list[str] = []
+        self.context: Json = {}
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.secret_parameters: set[str] = set()
         self._settings: Settings | None = None
         self._file: SpoolFile | None = None
-        self._redactor: Redactor | None = None
+        self._redactor = Redactor({})
+        self._directory = "/"
+        self._words: list[str] = []
+        self._seen: dict[str, files.Seen] = {}
+        self._inputs: list[Json] = []
         self._started = time.monotonic()
 
-    def start(self, command: list[str] | None, *, parent: str | None = None, started: datetime | None = None) -> None:
-        """Capture what is known now and open the spool file."""
-        with _harmless("this operation is not recorded"):
+    def start(
+        self, command: list[str] | None, *, started: datetime | None = None, code_file: str | None = None
+    ) -> None:
+        """Capture what is known now and open the spool file. `code_file` holds the tool's own code."""
+        with harmless("this operation is not recorded", loses=True):
             settings = Settings.load()
-            if not read_switch(settings).enabled:
-                return
-            form = capture.begin_form(self.tool_name, self.operation, parent=parent, started=started)
-            name = f"{time.time_ns()}-{form['operation_id']}"
-            self._redactor = Redactor()
-            kept = command and self._redactor.argv(Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command))
-            form = self._redactor.value(Storable().convert(form))
-            form["command"] = kept
-            if kept != command:
-                form["context"]["command_is_exact"] = False
-            self._file = SpoolFile(settings.spool_dir, name, form)
-            self._settings = settings
-            self.operation_id = form["operation_id"]
+            if read_switch(settings).enabled:
+                self._begin(settings, capture.Questions(code_file), command, started)
+                self._settings = settings
         self._started = time.monotonic()
 
-    def finish(self, *, success: bool, error_message: str | None) -> None:
-        """Write the end and wake the drainer."""
+    def _begin(
+        self,
+        settings: Settings,
+        questions: capture.Questions,
+        command: list[str] | None,
+        started: datetime | None,
+    ) -> None:
+        self._redactor = Redactor()
+        self._directory = questions.directory or "/"
+        kept = command and self._redactor.argv(Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command))
+        self._words = (command or [])[1:]
+        storable = Storable()
+        told = self._told(storable)
+        context = dict(self.context)
+        if kept != command:
+            context["command_is_exact"] = False
+        self._seen = files.named_in([self.inputs, self._words, told["parameters"]], self._directory)
+        self._inputs = files.facts(self._seen.values())
+        if self._inputs:
+            context["inputs"] = self._inputs
+        begin = capture.begin_form(self.tool_name, self.operation, questions, context, started)
+        for state, facts in begin.dirty:
+            facts["patch"] = self._patch(settings, state)
+        form = {**self._redactor.value(storable.convert(begin.form)), "command": kept, **told}
+        self._file = SpoolFile(settings.spool_dir, f"{time.time_ns()}-{form['operation_id']}", form)
+        self.operation_id = form["operation_id"]
+
+    def finish(self, *, success: bool, error_message: str | None, error: BaseException | None = None) -> None:
+        """Write the end and wake the drainer. `error` is where the traceback comes from."""
         duration = max(0.0, time.monotonic() - self._started)
-        if self._file is None or self._settings is None or self._redactor is None:
+        if self._file is None or self._settings is None:
             return
-        with _harmless("the end of this operation is not recorded"):
+        with harmless("the end of this operation is not recorded", loses=True):
             storable = Storable()
-            end = storable.convert(
-                {
-                    "parameters": self.parameters,
-                    "results": self.results,
-                    "note": "\n".join(self.notes) or None,
-                    "error_message": error_message[:_LONGEST_ERROR] if error_message else None,
-                }
-            )
-            end = {**self._redactor.value(end), "success": success, "duration_seconds": duration}
+            end = self._told(storable)
+            end["results"] = self._redactor.value(storable.convert(self.results))
+            message = error_message[:_LONGEST_ERROR] if error_message else None
+            end["error_message"] = self._redactor.value(storable.convert(message))
+            context = self._redactor.value(storable.convert(self._outcome(end, error)))
+            end |= {"success": success, "duration_seconds": duration, "context": context}
             if storable.changed:
-                end["sanitised"] = storable.changed
+                end["context"]["sanitised"] = storable.changed
             self._file.finish(end)
-        with _harmless("operations wait in the spool, and nobody could be started to store them"):
+        with harmless("operations wait in the spool, and nobody could be started to store them"):
             drainer.wake(self._settings)
+
+    def _told(self, storable: Storable) -> Json:
+        """Parameters and note, as they may be written."""
+        told = storable.convert(self.parameters)
+        for name in self.secret_parameters & told.keys():
+            told[name] = self._redactor.hide(told[name], name)
+        note = storable.convert("\n".join(self.notes)) or None
+        return {"parameters": self._redactor.value(told), "note": self._redactor.value(note)}
+
+    def _outcome(self, end: Json, error: BaseException | None) -> Json:
+        """The files that were made or changed, and the traceback."""
+        outcome: Json = {}
+        late = files.named_in(self.inputs, self._directory).items() - self._seen.items()
+        if late:
+            outcome["inputs"] = self._inputs + files.facts(seen for path, seen in late if path not in self._seen)
+        candidates = [self.outputs, end["results"], self._words, end["parameters"]]
+        now = files.named_in(candidates, self._directory)
+        declared = files.named_in([self.outputs, end["results"]], self._directory)
+        made = {path: seen for path, seen in now.items() if path in declared or self._seen.get(path) != seen}
+        if made:
+            outcome["outputs"] = files.facts(made.values())
+        if error is not None:
+            outcome["traceback"] = _traceback(error)
+        return outcome
+
+    def _patch(self, settings: Settings, state: GitState) -> Json:
+        from audit_dagster.recording.patch import PatchError, make_patch, patch_facts
+
+        try:
+            patch = make_patch(state, self._redactor)
+            return patch_facts(patch, keep_patch(settings.spool_dir, patch.content))
+        except (PatchError, OSError) as error:
+            return {"error": f"no patch: {error}"}
 
 
 class log_custom_operation:  # noqa: N801 - the documented name
@@ -102,7 +163,8 @@ class log_custom_operation:  # noqa: N801 - the documented name
     def __init__(self, tool_name: str, operation: str, *, started: datetime | None = None) -> None:
         """`started` replaces the time of the start, for who re-enacts an earlier day."""
         self._name = Storable().convert(tool_name), Storable().convert(operation), started
-        self._active: list[tuple[Recording, Token[str | None]]] = []
+        self._active: list[tuple[Recording, nesting.Place]] = []
+        self._code_file: str | None = None
         self._next = self._new()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,24 +173,26 @@ class log_custom_operation:  # noqa: N801 - the documented name
 
         @wraps(function)
         def called(*args: Any, **keywords: Any) -> Any:
-            with self._again():
+            with self._again(function):
                 return function(*args, **keywords)
 
         @wraps(function)
         async def awaited(*args: Any, **keywords: Any) -> Any:
-            with self._again():
+            with self._again(function):
                 return await function(*args, **keywords)
 
         @wraps(function)
         def generated(*args: Any, **keywords: Any) -> Any:
-            with self._again():
+            with self._again(function):
                 return (yield from function(*args, **keywords))
 
         return awaited if flags & _COROUTINE else generated if flags & _GENERATOR else called
 
-    def _again(self) -> log_custom_operation:
+    def _again(self, function: Callable[..., Any]) -> log_custom_operation:
         tool_name, operation, started = self._name
-        return log_custom_operation(tool_name, operation, started=started)
+        again = log_custom_operation(tool_name, operation, started=started)
+        again._code_file = getattr(getattr(function, "__code__", None), "co_filename", None)
+        return again
 
     def add_parameter(self, name: str, value: Any) -> None:
         """Note one of the operation's inputs."""
@@ -140,24 +204,36 @@ class log_custom_operation:  # noqa: N801 - the documented name
 
     def add_note(self, note: str) -> None:
         """Say something in your own words; several notes become lines of one."""
-        with _harmless("a note is not recorded"):
+        with harmless("a note is not recorded"):
             self._recording.notes.append(str(note))
+
+    def add_input(self, path: str | PathLike[str]) -> None:
+        """Name a file that the operation reads, beside those that its command and parameters name.
+
+        Its SHA-256, size and time of change are recorded: at the start if it was named before, else at the end.
+        """
+        self._recording.inputs.append(path)
+
+    def add_output(self, path: str | PathLike[str]) -> None:
+        """Name a file that the operation makes, beside those that its results name."""
+        self._recording.outputs.append(path)
 
     def __enter__(self) -> log_custom_operation:
         recording, self._next = self._next, self._new()
-        recording.start(capture.process_command(), parent=_current.get(), started=self._name[2])
-        self._active.append((recording, _current.set(recording.operation_id or _current.get())))
+        code_file = self._code_file or _callers_file()
+        recording.start(capture.process_command(), started=self._name[2], code_file=code_file)
+        self._active.append((recording, nesting.enter(recording.operation_id)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        recording, token = self._active.pop()
-        with contextlib.suppress(ValueError):  # a generator may end in another context than it began in
-            _current.reset(token)
-        failed = error is not None and not _is_clean_exit(error)
-        success = not failed and recording.results.get("success", True) is not False
-        recording.finish(success=success, error_message=_error_text(error) if failed else None)
+        recording, place = self._active.pop()
+        nesting.leave(place)
+        if error is None or is_clean_exit(error):
+            recording.finish(success=recording.results.get("success", True) is not False, error_message=None)
+        else:
+            recording.finish(success=False, error_message=error_text(error), error=error)
 
     @property
     def _recording(self) -> Recording:
@@ -168,11 +244,13 @@ class log_custom_operation:  # noqa: N801 - the documented name
         return Recording(str(tool_name), str(operation))
 
 
-def _is_clean_exit(error: BaseException) -> bool:
+def is_clean_exit(error: BaseException) -> bool:
+    """Whether it ends the program as having done its work."""
     return isinstance(error, SystemExit) and error.code in (None, 0)
 
 
-def _error_text(error: BaseException | None) -> str:
+def error_text(error: BaseException) -> str:
+    """The error's type and message in one text."""
     kind = type(error).__name__
     try:
         text = str(error)
@@ -182,16 +260,44 @@ def _error_text(error: BaseException | None) -> str:
 
 
 @contextlib.contextmanager
-def _harmless(consequence: str) -> Any:
-    """Swallow whatever recording raises; say so once per process."""
+def harmless(consequence: str, *, loses: bool = False) -> Iterator[None]:
+    """Swallow whatever recording raises; say so once per process, and count the operation where it is lost by that."""
     global _warned  # noqa: PLW0603 - once per process is what it says
     try:
         yield
     except Exception as error:
+        if loses:
+            _count_loss()
         if not _warned:
             _warned = True
             with contextlib.suppress(Exception):
-                print(f"audit-dagster: {consequence}: {_error_text(error)}", file=sys.stderr)  # noqa: T201
+                print(f"audit-dagster: {consequence}: {error_text(error)}", file=sys.stderr)  # noqa: T201
+
+
+def _count_loss() -> None:
+    with contextlib.suppress(Exception):
+        from audit_dagster.recording import losses
+
+        try:
+            settings = Settings.load()
+        except AuditError:
+            settings = None
+        losses.count(settings)
+
+
+def _traceback(error: BaseException) -> str:
+    from traceback import format_exception
+
+    text = "".join(format_exception(type(error), error, error.__traceback__, limit=-_MOST_FRAMES))
+    return text if len(text) <= _LONGEST_TRACEBACK else f"…{text[-_LONGEST_TRACEBACK:]}"
+
+
+def _callers_file() -> str | None:
+    """The file of the code that entered the block."""
+    frame = sys._getframe(2)
+    while frame.f_back and frame.f_code.co_filename in {__file__, contextlib.__file__}:
+        frame = frame.f_back
+    return frame.f_code.co_filename
 
 
 __all__ = ["Recording", "log_custom_operation"]

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".op"
+PATCHES = "patches"
+_SHORTENED_ERROR = 200
+_kept_patches: set[Path] = set()
 _open_files: weakref.WeakSet[SpoolFile] = weakref.WeakSet()
 
 
@@ -33,21 +36,31 @@ class SpoolFile:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         self._descriptor: int | None = _above_streams(os.open(draft, flags, 0o600))
         _open_files.add(self)
+        line = _line(begin)
+        self._begun = len(line)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            _write(self._descriptor, _line(begin))
+            _write(self._descriptor, line)
             draft.rename(folder / f"{name}{SUFFIX}")
         except OSError:
             self.close()
+            draft.unlink(missing_ok=True)
             raise
 
     def finish(self, end: dict[str, Any]) -> None:
-        """Append the end line, see it on the disk, and let go of the lock. Raises OSError."""
+        """Append the end line, see it on the disk, and let go of the lock.
+
+        Raises OSError; where the disk is full, what matters of the end is written into the room that the beginning has.
+        """
         if self._descriptor is None:
             return
         try:
             _write(self._descriptor, _line(end))
             os.fdatasync(self._descriptor)
+        except OSError as error:
+            os.ftruncate(self._descriptor, self._begun)
+            _write(self._descriptor, _line(_shortened(end, str(error))))
+            raise
         finally:
             self.close()
 
@@ -56,6 +69,31 @@ class SpoolFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def keep_patch(folder: Path, content: bytes) -> str:
+    """Put a patch beside the operations that name it, under its SHA-256, which is returned. Raises OSError.
+
+    The drainer removes it when it is stored, so one that is there need not be written again.
+    """
+    import hashlib
+
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder / PATCHES / digest
+    if path in _kept_patches:
+        return digest
+    for needed in (folder, path.parent):
+        needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write(descriptor, content)
+        finally:
+            os.close(descriptor)
+        draft.rename(path)
+    _kept_patches.add(path)
+    return digest
 
 
 def _close_inherited() -> None:
@@ -117,6 +155,13 @@ def _above_streams(descriptor: int) -> int:
     higher = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(descriptor)
     return higher
+
+
+def _shortened(end: dict[str, Any], reason: str) -> dict[str, Any]:
+    message = end["error_message"]
+    kept = {"success": end["success"], "duration_seconds": end["duration_seconds"]}
+    kept["error_message"] = message[:_SHORTENED_ERROR] if message else None
+    return {**kept, "context": {"incomplete": reason}}
 
 
 def _write(descriptor: int, line: bytes) -> None:

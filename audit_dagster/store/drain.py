@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, DatabaseError, EntryError
-from audit_dagster.recording.drainer import BACKOFF_NAME, LOCK_NAME
-from audit_dagster.recording.spool import SpoolError, is_locked, read_lines, waiting
+from audit_dagster.recording.drainer import BACKOFF_NAME, DELIVERED_NAME, LOCK_NAME
+from audit_dagster.recording.spool import PATCHES, SpoolError, is_locked, read_lines, waiting
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
-from audit_dagster.store.query import append
+from audit_dagster.store.query import append, keep_patch
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -129,6 +129,7 @@ def _drain_locked(settings: Settings, drained: Drained) -> None:
     _remove_old_drafts(settings.spool_dir)
     with connect(settings) as connection:
         connection.execute(_STATEMENT_TIMEOUT)
+        _store_patches(connection, settings.spool_dir, drained)
         held: list[_Held] = []
         for path in waiting(settings.spool_dir):
             taken = _take(path, drained)
@@ -163,11 +164,8 @@ def _entry(descriptor: int) -> LogEntry:
     if not lines:
         raise SpoolError("the file has no begin line")
     form: dict[str, Any] = {**lines[0]}
-    end = lines[1] if len(lines) > 1 else {"success": False, "error_message": DIED}
-    sanitised = end.pop("sanitised", None)
-    form.update(end)
-    if sanitised:
-        form["context"] = {**form["context"], "sanitised": sanitised}
+    end: dict[str, Any] = lines[1] if len(lines) > 1 else {"success": False, "error_message": DIED}
+    form |= {**end, "context": {**form["context"], **end.get("context", {})}}
     return LogEntry.from_json(form)
 
 
@@ -181,9 +179,23 @@ def _store(connection: Connection[Any], held: list[_Held], drained: Drained) -> 
                 drained.duplicates += answer == "duplicate"
             else:
                 _quarantine(item.path, answer, drained)
+        if {"stored", "duplicate"} & set(answers):
+            with contextlib.suppress(OSError):
+                held[0].path.with_name(DELIVERED_NAME).touch(0o600)
     finally:
         for item in held:
             os.close(item.descriptor)
+
+
+def _store_patches(connection: Connection[Any], spool_dir: Path, drained: Drained) -> None:
+    """Before the operations that name them. A patch is removed when it is stored: who needs it again writes it anew."""
+    for path in sorted((spool_dir / PATCHES).glob("*")):
+        if path.suffix == _DRAFT_SUFFIX:
+            continue
+        if keep_patch(connection, path.read_bytes()) == path.name:
+            path.unlink(missing_ok=True)
+        else:
+            _quarantine(path, "a patch whose content does not fit its name", drained)
 
 
 def _quarantine(path: Path, reason: str, drained: Drained) -> None:

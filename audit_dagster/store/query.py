@@ -82,6 +82,17 @@ def append(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str
     return [append(connection, [entry])[0] for entry in entries]
 
 
+def keep_patch(connection: Connection[Any], patch: bytes) -> str:
+    """Store a patch once; the SHA-256 under which it is found. Raises DatabaseError."""
+    import psycopg
+
+    try:
+        ((digest,),) = connection.execute(sql("keep_patch"), {"patch": patch}).fetchall()
+    except psycopg.Error as error:
+        raise _told(error, "the database did not take a patch") from error
+    return str(digest)
+
+
 def _append_at_once(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str]:
     forms = [json.dumps(entry.to_json(), allow_nan=False) for entry in entries]
     return [row[0] for row in connection.execute(sql("append_entries"), {"entries": forms})]

@@ -63,8 +63,8 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("claim_alerts", {"limit": 3, "lease": timedelta(minutes=10)}, {BY_DUE, OUTBOX_ID}),
     ("mark_alerts_sent", IDS, {OUTBOX_ID}),
 ]
-# It calls audit_append() for each entry it is given, and EXPLAIN does not see inside a function.
-READS_LITTLE_BY_NATURE = {"append_entries"}
+# They call a function for what they are given, and EXPLAIN does not see inside a function.
+READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch"}
 EXAMPLES: dict[str, Any] = {
     **WEEK,
     **TOOL,
@@ -73,6 +73,7 @@ EXAMPLES: dict[str, Any] = {
     **SINCE,
     **IDS,
     "lease": timedelta(minutes=10),
+    "patch": b"diff",
     "entries": [],
 }
 
@@ -125,7 +126,7 @@ def test_a_query_says_what_it_is_for_and_what_it_is_given(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_query_runs_on_an_empty_database(empty: psycopg.Connection[Any], name: str) -> None:
     rows = fetch(empty, name, **{given: EXAMPLES[given] for given in _parameters(name)})
-    one_row = {"window_totals", "span", "alerts_due"}
+    one_row = {"window_totals", "span", "alerts_due", "keep_patch"}
     assert len(rows) == (1 if name in one_row else 0)
 
 
