@@ -46,7 +46,7 @@ class GitQuestion:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._folders = _git_folders(root)
+        self._folders = git_folders(root)
         self._marks = _marks(self._folders)
         self._known = _remembered(root, self._marks)
         self._error: str | None = None
@@ -72,6 +72,21 @@ def repository_around(path: str) -> str | None:
     folder = Path(path)
     root = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
     return str(root) if root else None
+
+
+def git_folders(root: str) -> tuple[Path, Path]:
+    """The folder with this working tree's HEAD and index, and the one with the repository's configuration.
+
+    They are the same but for linked working trees and submodules, whose `.git` is a file that names them.
+    """
+    own = Path(root, ".git")
+    try:
+        if own.is_file():
+            own = Path(root, own.read_text("utf-8", "replace").removeprefix("gitdir:").strip())
+        common = own / "commondir"
+        return own, own / common.read_text("utf-8", "replace").strip() if common.is_file() else own
+    except OSError:
+        return own, own
 
 
 def environment() -> dict[str, str]:
@@ -119,21 +134,6 @@ def _parsed(root: str, status: str, remote: str | None) -> GitState:
         remote=remote,
         changes=changes,
     )
-
-
-def _git_folders(root: str) -> tuple[Path, Path]:
-    """The folder with this working tree's HEAD and index, and the one with the repository's configuration.
-
-    They are the same but for linked working trees and submodules, whose `.git` is a file that names them.
-    """
-    own = Path(root, ".git")
-    try:
-        if own.is_file():
-            own = Path(root, own.read_text("utf-8", "replace").removeprefix("gitdir:").strip())
-        common = own / "commondir"
-        return own, own / common.read_text("utf-8", "replace").strip() if common.is_file() else own
-    except OSError:
-        return own, own
 
 
 def _remote(folder: Path) -> str | None:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from audit_dagster.recording.git_state import GIT, GitState, environment
+from audit_dagster.recording.git_state import GIT, GitState, environment, git_folders
 from audit_dagster.recording.redact import Redactor
 
 LARGEST_FILE = 1024 * 1024
@@ -76,8 +76,8 @@ def _changed(git: _Scratch, state: GitState, redactor: Redactor) -> tuple[list[s
     taken: list[str] = []
     left_out: list[str] = []
     left = MOST_BYTES
-    untracked = _list(git.run("ls-files", "--others", "--exclude-standard", "-z"))
-    for number, (path, tracked) in enumerate([*_tracked(state, left_out), *((path, False) for path in untracked)]):
+    untracked = ((path, False) for path in _untracked(git, state))
+    for number, (path, tracked) in enumerate([*_tracked(state, left_out), *untracked]):
         file = Path(state.root, path)
         size = file.lstat().st_size if file.is_symlink() or file.is_file() else 0
         if number >= _MOST_FILES:
@@ -109,6 +109,15 @@ def _tracked(state: GitState, left_out: list[str]) -> list[tuple[str, bool]]:
     return paths
 
 
+def _untracked(git: _Scratch, state: GitState) -> list[str]:
+    """The untracked files; `git status` names only the folder where all in it is untracked."""
+    paths = [record[2:] for record in state.changes if record.startswith("? ")]
+    if any(path.endswith("/") for path in paths):
+        output = os.fsdecode(git.run("ls-files", "--others", "--exclude-standard", "-z"))
+        paths = [path for path in output.split("\0") if path]
+    return paths
+
+
 def _hides_a_secret(file: Path, redactor: Redactor) -> bool:
     if file.is_symlink() or not file.is_file():
         return False
@@ -119,23 +128,21 @@ def _hides_a_secret(file: Path, redactor: Redactor) -> bool:
     return redactor.text(text) != text
 
 
-def _list(output: bytes) -> list[str]:
-    return [path for path in os.fsdecode(output).split("\0") if path]
-
-
 class _Scratch:
     """git on the repository, with an index and an object folder that are thrown away."""
 
     def __init__(self, root: str, folder: Path) -> None:
         self._root = root
-        self._environment = environment()
-        places = self.run("rev-parse", "--git-path", "index", "--git-path", "objects")
-        index, objects = os.fsdecode(places).split("\n")[:2]
-        scratch = {"GIT_INDEX_FILE": str(folder / "index"), "GIT_OBJECT_DIRECTORY": str(folder / "objects")}
+        own, common = git_folders(root)
         (folder / "objects").mkdir()
-        if Path(root, index).exists():
-            (folder / "index").write_bytes(Path(root, index).read_bytes())
-        self._environment |= {**scratch, "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(Path(root, objects))}
+        if (own / "index").exists():
+            (folder / "index").write_bytes((own / "index").read_bytes())
+        users = str(common / "objects").replace("\\", r"\\").replace('"', r"\"")
+        self._environment = environment() | {
+            "GIT_INDEX_FILE": str(folder / "index"),
+            "GIT_OBJECT_DIRECTORY": str(folder / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{users}"',  # quoted: a colon would separate two
+        }
 
     def run(self, *words: str, given: str | None = None) -> bytes:
         """What `git WORDS` prints. Raises PatchError."""

@@ -17,7 +17,7 @@ from audit_dagster.report_service import ReportService
 from audit_dagster.reports.windows import day_window
 from audit_dagster.store.connect import open_connection
 from audit_dagster.store.query import fetch_entries, sql
-from audit_dagster_tests.bench.measure import Line, clocked, cpus, interleaved, process, walls
+from audit_dagster_tests.bench.measure import Line, Target, clocked, cpus, interleaved, process, told, walls
 from audit_dagster_tests.bench.world import World, recording_to, wait_until_drained
 
 _RECENT_LIMIT = 20
@@ -31,17 +31,35 @@ _BARE_RECENT = (
     str(_RECENT_LIMIT),
     _QUERIES / "recent_logs.sql",
 )
+_numbers = itertools.count(1)
 _IMPORT = "from audit_dagster import log_custom_operation"
-_RECORD = f"""{_IMPORT}
-with log_custom_operation("bench", "one") as logger:
+_RECORD = """with log_custom_operation("bench", "one") as logger:
     logger.add_parameter("site", 4)
     logger.add_result("records", 15420)
 """
+_TIMED = f"""import time
+{_IMPORT}
+began = time.perf_counter()
+{_RECORD}
+print(time.perf_counter() - began)
+"""
+_TIMED_FLOOR = """import os, subprocess, time
+began = time.perf_counter()
+subprocess.run(["git", "status", "--porcelain=v2", "--branch", "-z"], check=True, capture_output=True)
+descriptor = os.open(f"{os.environ['HOME']}.{os.getpid()}", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+os.write(descriptor, b"begin" * 120 + b"end" * 60)
+os.fdatasync(descriptor)
+os.close(descriptor)
+print(time.perf_counter() - began)
+"""
+# rtgs-lab-tools as it is published, measured on 2026-11-24: a loop of operations, and one with its connection. Its git
+# calls are 12 ms of the first, and it hung for as long as a server accepted and did not answer.
+_ORIGINAL_IN_A_LOOP, _ORIGINAL_WITH_CONNECTION = 0.0135, 0.030
 
 
 def recent_by_size(world: World) -> Iterator[Line]:
     """Does `recent` stay as fast as the log grows?"""
-    target = 1.2
+    target = Target(1.2)
     sizes = f"{world.sizes.large:,} rows against {world.sizes.small:,}"
     bound = {"limit": _RECENT_LIMIT, "tool_name": None, "since": None}
     with open_connection(world.large) as large, open_connection(world.small) as small:
@@ -61,7 +79,7 @@ def recent_by_size(world: World) -> Iterator[Line]:
 
 def recent_by_floor(world: World) -> Iterator[Line]:
     """What does our command add to Python, click and psycopg?"""
-    target = 1.5
+    target = Target(1.5)
     named = world.environment(world.large)
     ours, ours_embedded, floor = interleaved(
         world.sizes.processes,
@@ -99,34 +117,46 @@ def daily_report(world: World) -> Iterator[Line]:
 
 
 def recording_process(world: World) -> Iterator[Line]:
-    """What does recording add to a tool's start?"""
-    environment = world.environment(world.records)
-    homes = (f"home-{number}" for number in itertools.count(1))
-
-    def python(code: str) -> Callable[[], Any]:
-        return lambda: process((sys.executable, "-c", code), environment, world.folder)
-
-    def record() -> Any:
-        home = next(homes)  # with a spool of its own, so that each run has to wake a drainer
-        spent = process((sys.executable, "-c", _RECORD), world.environment(world.records, home), world.folder)
-        wait_until_drained(world.settings(world.records, home).spool_dir)
-        return spent
-
-    imported, recorded, floor = interleaved(world.sizes.processes, python(_IMPORT), record, python("pass"))
+    """What does recording add to a tool's start, in a clean repository?"""
+    environment, clean = world.environment(world.records), _repository(world, "clean")
+    imported, recorded, floor = interleaved(
+        world.sizes.processes,
+        lambda: process((sys.executable, "-c", _IMPORT), environment, clean),
+        partial(_recorded, world, f"{_IMPORT}\n{_RECORD}", clean, process),
+        lambda: process((sys.executable, "-c", "pass"), environment, clean),
+    )
+    place = f"in a clean repository of {world.sizes.files:,} files"
     yield Line("recording, import: against python -c pass", walls(imported), walls(floor))
     yield Line("recording, import, CPU", cpus(imported), cpus(floor))
-    yield Line("recording, import and one operation: against python -c pass", walls(recorded), walls(floor))
-    yield Line("recording, import and one operation, CPU", cpus(recorded), cpus(floor))
+    yield Line(f"recording, import and one operation {place}", walls(recorded), walls(floor))
+    limit = Target(0.060, "added")
+    yield Line(f"recording, import and one operation {place}, CPU", cpus(recorded), cpus(floor), limit)
+
+
+def first_operation(world: World) -> Iterator[Line]:
+    """What does the record itself cost a process, its import aside?"""
+    for state, limit in (("clean", Target(0.015, "ours")), ("dirty", None)):
+        folder = _repository(world, state)
+        ours, floor = interleaved(
+            world.sizes.processes,
+            partial(_recorded, world, _TIMED, folder, told),
+            lambda folder=folder: told((sys.executable, "-c", _TIMED_FLOOR), world.environment(None), folder),
+        )
+        name = f"the first operation of a process, in a {state} repository of {world.sizes.files:,} files"
+        yield Line(f"{name}: against git status and a file", median(ours), median(floor), limit)
+        if state == "clean":
+            original = "against the public original with its connection, 2026-11-24"
+            yield Line(f"the first operation of a process: {original}", median(ours), _ORIGINAL_WITH_CONNECTION)
 
 
 def recorded_operations(world: World) -> Iterator[Line]:
     """What does one operation cost a process that runs many?"""
-    outside, repository = world.folder / "outside", world.folder / "repository"
+    outside = world.folder / "outside"
     outside.mkdir()
-    _make_repository(repository, world.sizes.files, world.environment(None))
     for folder, place, floor in (
         (outside, "outside a repository: against its file alone", _bare_file),
-        (repository, f"in one of {world.sizes.files:,} files: against its file and git status", _bare_file_and_git),
+        (_repository(world, "clean"), "in a clean repository: against its file and git status", _bare_file_and_git),
+        (_repository(world, "dirty"), "in a dirty repository: against its file and git status", _bare_file_and_git),
     ):
         bare = world.folder / f"bare-{folder.name}"
         bare.mkdir()
@@ -134,16 +164,24 @@ def recorded_operations(world: World) -> Iterator[Line]:
             ours, floors = interleaved(
                 world.sizes.operations, partial(clocked, _operation), partial(clocked, partial(floor, bare))
             )
-        yield Line(f"one operation, {place}", median(ours), median(floors))
+        yield Line(f"one operation of many, {place}", median(ours), median(floors), Target(0.005, "ours"))
+        if folder.name == "clean":
+            original = "against the public original in a loop, 2026-11-24"
+            yield Line(f"one operation of many: {original}", median(ours), _ORIGINAL_IN_A_LOOP)
+
+
+def _recorded(world: World, code: str, folder: Path, measure: Callable[..., Any]) -> Any:
+    """Measure a process that records to a spool of its own, so that each run has to wake a drainer."""
+    home = f"home-{next(_numbers)}"
+    spent = measure((sys.executable, "-c", code), world.environment(world.records, home), folder)
+    wait_until_drained(world.settings(world.records, home).spool_dir)
+    return spent
 
 
 def _operation() -> None:
     with log_custom_operation("bench", "many") as logger:
         logger.add_parameter("site", 4)
         logger.add_result("records", 15420)
-
-
-_numbers = itertools.count(1)
 
 
 def _bare_file(folder: Path) -> None:
@@ -162,15 +200,24 @@ def _bare_file_and_git(folder: Path) -> None:
     _bare_file(folder)
 
 
-def _make_repository(folder: Path, files: int, environment: dict[str, str]) -> None:
-    for number in range(files):
+def _repository(world: World, state: str) -> Path:
+    """A repository of many files, made with the first who asks; a dirty one has four changed and one new."""
+    folder = world.folder / state
+    if folder.exists():
+        return folder
+    for number in range(world.sizes.files):
         file = folder / f"part_{number % 50}" / f"file_{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"file {number}\n")
     person = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
     for command in (("init",), ("add", "--all"), (*person, "commit", "--message", "All"), ("status",)):
-        subprocess.run(["git", "-C", folder, *command], check=True, capture_output=True, env=environment)
+        run = ["git", "-C", folder, *command]
+        subprocess.run(run, check=True, capture_output=True, env=world.environment(None))
+    if state == "dirty":
+        for number in range(5):
+            (folder / f"part_{number}" / f"file_{number or 'new'}.txt").write_text("changed\n" * 100)
+    return folder
 
 
-ALL = (recent_by_size, recent_by_floor, daily_report, recording_process, recorded_operations)
+ALL = (recent_by_size, recent_by_floor, daily_report, recording_process, first_operation, recorded_operations)
 __all__ = ["ALL"]

@@ -63,7 +63,9 @@ class World:
     def environment(self, place: PostgresSettings | None, home: str = "home") -> dict[str, str]:
         """For a process that uses `place`, or the embedded server where None. Spools lie in the home, as for people."""
         named = place.as_environment() if place else {}
-        return {**_clean_environment(), **named, "HOME": str(self.folder / home)}
+        # Compiled once and kept, as wherever the package is installed.
+        compiled = {"PYTHONPYCACHEPREFIX": str(self.folder / "compiled")}
+        return {**_clean_environment(), **compiled, **named, "HOME": str(self.folder / home)}
 
     def settings(self, place: PostgresSettings | None, home: str = "home") -> Settings:
         """What such a process finds."""
@@ -107,6 +109,7 @@ def _new_database(place: PostgresSettings, name: str) -> PostgresSettings:
 def _clean_environment() -> dict[str, str]:
     foreign = ("POSTGRES_", "AUDIT_", "PG", "XDG_", "GIT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
 
 
