@@ -118,8 +118,8 @@ def _tool(code_file: str | None) -> tuple[Json, str | None]:
 
 
 def _repository(state: GitState) -> Json:
-    facts = {"root": state.root, "remote": state.remote, "error": state.error}
-    return {name: value for name, value in facts.items() if value}
+    facts = {"root": state.root, "remote": state.remote, "upstream": state.upstream, "ahead": state.ahead}
+    return {name: value for name, value in {**facts, "error": state.error}.items() if value is not None}
 
 
 def _machine() -> Json:

@@ -29,7 +29,8 @@ _seen: dict[str, tuple[float, tuple[object, ...], GitState]] = {}
 class GitState(NamedTuple):
     """What git says of one repository. `changes` are the paths that differ from the commit, as `git status` gives them.
 
-    `error` says what went wrong; the rest is then None.
+    `ahead` counts the commits that `upstream`, the branch of a remote that this one follows, lacks. `error` says what
+    went wrong; the rest is then None.
     """
 
     root: str
@@ -37,6 +38,8 @@ class GitState(NamedTuple):
     branch: str | None = None
     dirty: bool | None = None
     remote: str | None = None
+    upstream: str | None = None
+    ahead: int | None = None
     changes: tuple[str, ...] = ()
     error: str | None = None
 
@@ -132,6 +135,8 @@ def _parsed(root: str, status: str, remote: str | None) -> GitState:
         branch=None if branch == "(detached)" else branch,
         dirty=bool(changes),
         remote=remote,
+        upstream=headers.get("branch.upstream"),
+        ahead=int(headers["branch.ab"].split()[0]) if "branch.ab" in headers else None,
         changes=changes,
     )
 
