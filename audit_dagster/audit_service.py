@@ -5,17 +5,21 @@ Importing this module is cheap: it is how a tool reaches `log_custom_operation`.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, InvalidInputError
-from audit_dagster.recording.spool import waiting
-from audit_dagster.recording.switch import read_switch, write_switch
+from audit_dagster.recording.drainer import DELIVERED_NAME
+from audit_dagster.recording.spool import is_locked, waiting
+from audit_dagster.recording.switch import Switch, read_switch, write_switch
 from audit_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ __all__ = [
 
 _LARGEST_LIMIT = 2**63 - 1
 _MOST_MINUTES = 1_000_000_000
+_MOST_REASONS = 3
+_SWITCH_VARIABLE = "POSTGRES_LOGGING_STATUS"
+_SPOOL_STATUS = ("spool_dir", "waiting", "running", "quarantined", "quarantine_reasons", "last_delivered")
 _DETAILS = ("git_dirty", "command", "working_directory", "context")
 
 
@@ -154,17 +161,90 @@ def set_global_logging(enabled: bool) -> None:
 
 
 def get_logging_status() -> dict[str, Any]:
-    """Whether operations are logged (`enabled`), what `decided_by` decides it, and what waits in the spool."""
-    settings = Settings.load()
-    switch = read_switch(settings)
+    """Whether operations are logged, what waits for the database, what was lost, and whether the database answers.
+
+    `problems` says in words what keeps operations from being recorded; what cannot be told then is None, and `enabled`
+    is False. Takes about three seconds where the database does not answer. Times are in UTC.
+    """
+    from audit_dagster.recording import losses
+
+    problems: list[str] = []
+    settings, switch = None, Switch(False, "environment")
     try:
-        waits, quarantined = len(waiting(settings.spool_dir)), len(waiting(settings.spool_dir / "quarantine"))
-    except OSError as error:
-        raise AuditError(f"cannot read the spool {settings.spool_dir}: {error.strerror}") from error
+        settings = Settings.load()
+        switch = Switch(False, "settings file")
+        switch = read_switch(settings)
+    except (AuditError, RuntimeError) as error:  # the latter where there is no home folder
+        problems.append(str(error))
+    lost = losses.total(settings)
     return {
         "enabled": switch.enabled,
         "decided_by": switch.decided_by,
-        "spool_dir": str(settings.spool_dir),
-        "waiting": waits,
-        "quarantined": quarantined,
+        "decided_where": decided_where(settings, switch) if settings else None,
+        **_spool_status(settings, problems),
+        "lost": lost.count,
+        "last_lost": lost.last,
+        **_database_status(settings),
+        "problems": problems,
     }
+
+
+def decided_where(settings: Settings, switch: Switch) -> str | None:
+    """The variable or file that decides the switch; None where nothing does and the default holds."""
+    if switch.decided_by == "default":
+        return None
+    if switch.decided_by == "settings file":
+        return str(settings.config_file)
+    if _SWITCH_VARIABLE in os.environ:
+        return f"{_SWITCH_VARIABLE} in the environment"
+    from dotenv import find_dotenv
+
+    return f"{_SWITCH_VARIABLE} in {find_dotenv(usecwd=True)}"
+
+
+def _spool_status(settings: Settings | None, problems: list[str]) -> dict[str, Any]:
+    from audit_dagster.store.drain import QUARANTINE
+
+    status: dict[str, Any] = dict.fromkeys(_SPOOL_STATUS)
+    if settings is None:
+        return status
+    spool_dir = settings.spool_dir
+    status["spool_dir"] = str(spool_dir)
+    try:
+        files, refused = waiting(spool_dir), waiting(spool_dir / QUARANTINE)
+        running = sum(is_locked(path) and os.access(path, os.R_OK | os.W_OK) for path in files)
+        status |= {"waiting": len(files), "running": running, "quarantined": len(refused)}
+        newest = refused[-_MOST_REASONS:]
+        status["quarantine_reasons"] = [{"name": path.name, "reason": _reason(path)} for path in newest]
+        with contextlib.suppress(FileNotFoundError):
+            changed = (spool_dir / DELIVERED_NAME).stat().st_mtime
+            status["last_delivered"] = datetime.fromtimestamp(changed, UTC)
+        _check_writable(spool_dir)
+    except OSError as error:
+        problems.append(f"the spool {spool_dir} cannot be used: {error}")
+    return status
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises OSError unless files can be made in the folder, or the folder itself can be made."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists() or one.is_symlink())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{nearest} may not be written")
+
+
+def _reason(refused: Path) -> str:
+    try:
+        return refused.with_suffix(".reason").read_text("utf-8", "replace").strip()
+    except OSError as error:
+        return f"unknown: {error.strerror}"
+
+
+def _database_status(settings: Settings | None) -> dict[str, Any]:
+    if settings is None:
+        return dict.fromkeys(("database", "database_answers", "database_problem"))
+    from audit_dagster.store.probe import probe
+
+    found = probe(settings)
+    return {"database": found.place, "database_answers": found.answers, "database_problem": found.problem}

@@ -137,7 +137,10 @@ def _spool_dir(values: Mapping[str, str], home: Path) -> Path:
 
 
 def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(f"there is no home folder for {path}: set HOME or AUDIT_STATE_DIR") from None
 
 
 def _given(values: Mapping[str, str]) -> dict[str, str]:

@@ -74,6 +74,7 @@ def settings(server: PostgresSettings, tmp_path: Path, monkeypatch: pytest.Monke
         for name, value in place.as_environment().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("AUDIT_STATE_DIR", str(tmp_path / "state"))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # where losses are counted, if not in the spool
         for name in ("AUDIT_REPORTS_DIR", "AUDIT_TIMEZONE", "AUDIT_START_DATE", "POSTGRES_LOGGING_STATUS"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.chdir(tmp_path)

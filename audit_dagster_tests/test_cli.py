@@ -198,25 +198,6 @@ def test_recent_on_a_narrow_terminal(settings: Settings, store: Store) -> None:
     assert "\x1b]0" not in shown
 
 
-def test_switch_commands(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert audit("postgres-logging-status").stdout.startswith("Postgres logging: enabled (default)\n")
-    assert audit("disable-postgres-logging").stdout == "Postgres logging: disabled (settings file)\n"
-    assert audit("postgres-logging-status").stdout.startswith("Postgres logging: disabled (settings file)\n")
-    assert audit("enable-postgres-logging").stdout == "Postgres logging: enabled (settings file)\n"
-    monkeypatch.setenv("POSTGRES_LOGGING_STATUS", "false")
-    assert "disabled (environment)" in audit("postgres-logging-status").stdout
-    done = audit("enable-postgres-logging")
-    assert done.returncode == 1
-    assert "POSTGRES_LOGGING_STATUS" in done.stderr
-
-
-def test_a_broken_settings_file_says_what_to_do(settings: Settings) -> None:
-    settings.config_file.parent.mkdir(parents=True, exist_ok=True)
-    settings.config_file.write_text("{")
-    check_refused(audit("postgres-logging-status"), 2, "delete it")
-    assert audit("enable-postgres-logging").returncode == 0
-
-
 def test_settings_come_from_an_env_file_above(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

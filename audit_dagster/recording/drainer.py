@@ -13,6 +13,7 @@ from audit_dagster.settings import Settings
 
 LOCK_NAME = "drain.lock"
 BACKOFF_NAME = "drain.backoff"
+DELIVERED_NAME = "drain.delivered"  # its time of change tells when the database last took something
 
 
 def wake(settings: Settings) -> None:

@@ -45,20 +45,21 @@ class PatchError(Exception):
     """Why there is no patch."""
 
 
-def make_patch(state: GitState, redactor: Redactor) -> Patch:
-    """The patch of a dirty working tree. Raises PatchError, OSError."""
+def make_patch(state: GitState, redactor: Redactor, folder: Path) -> Patch:
+    """The patch of a dirty working tree, made in a folder of its own inside `folder`. Raises PatchError, OSError."""
     global _last  # noqa: PLW0603 - one operation after the other in the same tree needs it again
     known = redactor.known()
     if _last is None or _last[0] is not state or _last[1] != known:  # an equal state may stand for another content
-        _last = (state, known, _made(state, redactor))
+        _last = (state, known, _made(state, redactor, folder))
     return _last[2]
 
 
-def _made(state: GitState, redactor: Redactor) -> Patch:
+def _made(state: GitState, redactor: Redactor, folder: Path) -> Patch:
     if state.commit is None:
         raise PatchError("there is no commit yet")
-    with tempfile.TemporaryDirectory(prefix="audit-dagster-") as folder:
-        git = _Scratch(state.root, Path(folder))
+    # Inside the spool, where the drainer sweeps up after a process that was killed meanwhile.
+    with tempfile.TemporaryDirectory(suffix=".tmp", dir=folder) as scratch:
+        git = _Scratch(state.root, Path(scratch))
         changed, left_out = _changed(git, state, redactor)
         paths = "".join(f"{path}\0" for path in changed)
         git.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin", given=paths)

@@ -19,7 +19,7 @@ from audit_dagster.errors import AuditError
 from audit_dagster.recording import capture, drainer, files, nesting
 from audit_dagster.recording.git_state import GitState
 from audit_dagster.recording.redact import Redactor
-from audit_dagster.recording.spool import SpoolFile, keep_patch
+from audit_dagster.recording.spool import SpoolFile, keep_patch, patches_folder
 from audit_dagster.recording.storable import Storable
 from audit_dagster.recording.switch import read_switch
 from audit_dagster.settings import Settings
@@ -141,7 +141,7 @@ class Recording:
         from audit_dagster.recording.patch import PatchError, make_patch, patch_facts
 
         try:
-            patch = make_patch(state, self._redactor)
+            patch = make_patch(state, self._redactor, patches_folder(settings.spool_dir))
             return patch_facts(patch, keep_patch(settings.spool_dir, patch.content))
         except (PatchError, OSError) as error:
             return {"error": f"no patch: {error}"}

@@ -59,6 +59,7 @@ class SpoolFile:
             os.fdatasync(self._descriptor)
         except OSError as error:
             os.ftruncate(self._descriptor, self._begun)
+            os.lseek(self._descriptor, self._begun, os.SEEK_SET)
             _write(self._descriptor, _line(_shortened(end, str(error))))
             raise
         finally:
@@ -71,6 +72,14 @@ class SpoolFile:
             self._descriptor = None
 
 
+def patches_folder(folder: Path) -> Path:
+    """Where patches wait, made where it is missing. Raises OSError."""
+    patches = folder / PATCHES
+    for needed in (folder, patches):
+        needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return patches
+
+
 def keep_patch(folder: Path, content: bytes) -> str:
     """Put a patch beside the operations that name it, under its SHA-256, which is returned. Raises OSError.
 
@@ -79,11 +88,9 @@ def keep_patch(folder: Path, content: bytes) -> str:
     import hashlib
 
     digest = hashlib.sha256(content).hexdigest()
-    path = folder / PATCHES / digest
+    path = patches_folder(folder) / digest
     if path in _kept_patches:
         return digest
-    for needed in (folder, path.parent):
-        needed.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         draft = path.with_suffix(f".{os.getpid()}.tmp")
         descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)

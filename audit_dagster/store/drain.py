@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import shutil
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +43,8 @@ _PATIENCE_SECONDS = 20
 _FIRST_BACKOFF_SECONDS = 5
 _LONGEST_BACKOFF_SECONDS = 600
 _STATEMENT_TIMEOUT = "SET statement_timeout = '30s'"
+_ANSWER_SECONDS = 35  # after the server has given up by itself
+_SLOWEST_BYTES_PER_SECOND = 1000
 
 
 @dataclass(slots=True)
@@ -126,19 +132,44 @@ def _drain_until_quiet(settings: Settings) -> None:
 
 
 def _drain_locked(settings: Settings, drained: Drained) -> None:
+    import psycopg
+
     _remove_old_drafts(settings.spool_dir)
-    with connect(settings) as connection:
-        connection.execute(_STATEMENT_TIMEOUT)
-        _store_patches(connection, settings.spool_dir, drained)
-        held: list[_Held] = []
-        for path in waiting(settings.spool_dir):
-            taken = _take(path, drained)
-            if taken is not None:
-                held.append(taken)
-            if len(held) == BATCH:
-                _store(connection, held, drained)
-                held = []
-        _store(connection, held, drained)
+    try:
+        with connect(settings) as connection:
+            with _in_time(connection, 0):
+                connection.execute(_STATEMENT_TIMEOUT)
+            _store_patches(connection, settings.spool_dir, drained)
+            _store_operations(connection, settings.spool_dir, drained)
+    except psycopg.Error as error:
+        raise DatabaseError(f"the database went away: {' '.join(str(error).split())}") from error
+
+
+def _store_operations(connection: Connection[Any], spool_dir: Path, drained: Drained) -> None:
+    held: list[_Held] = []
+    for path in waiting(spool_dir):
+        taken = _take(path, drained)
+        if taken is not None:
+            held.append(taken)
+        if len(held) == BATCH:
+            _store(connection, held, drained)
+            held = []
+    _store(connection, held, drained)
+
+
+@contextlib.contextmanager
+def _in_time(connection: Connection[Any], size: int) -> Iterator[None]:
+    """Break the connection off where `size` bytes are not answered: in a network that went dark nothing else would end
+    the waiting, and the spool's lock would be held for ever."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        seconds = _ANSWER_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+        timer = threading.Timer(seconds, line.shutdown, [socket.SHUT_RDWR])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def _take(path: Path, drained: Drained) -> _Held | None:
@@ -171,7 +202,8 @@ def _entry(descriptor: int) -> LogEntry:
 
 def _store(connection: Connection[Any], held: list[_Held], drained: Drained) -> None:
     try:
-        answers = append(connection, [item.entry for item in held])
+        with _in_time(connection, sum(os.fstat(item.descriptor).st_size for item in held)):
+            answers = append(connection, [item.entry for item in held])
         for item, answer in zip(held, answers, strict=True):
             if answer in {"stored", "duplicate"}:
                 item.path.unlink(missing_ok=True)
@@ -190,16 +222,19 @@ def _store(connection: Connection[Any], held: list[_Held], drained: Drained) -> 
 def _store_patches(connection: Connection[Any], spool_dir: Path, drained: Drained) -> None:
     """Before the operations that name them. A patch is removed when it is stored: who needs it again writes it anew."""
     for path in sorted((spool_dir / PATCHES).glob("*")):
-        if path.suffix == _DRAFT_SUFFIX:
+        if path.suffix == _DRAFT_SUFFIX or not path.is_file():
             continue
-        if keep_patch(connection, path.read_bytes()) == path.name:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() == path.name:
+            with _in_time(connection, len(content)):
+                keep_patch(connection, content)
             path.unlink(missing_ok=True)
         else:
-            _quarantine(path, "a patch whose content does not fit its name", drained)
+            _quarantine(path, "a patch whose content does not fit its name", drained, spool_dir)
 
 
-def _quarantine(path: Path, reason: str, drained: Drained) -> None:
-    folder = path.parent / QUARANTINE
+def _quarantine(path: Path, reason: str, drained: Drained, spool_dir: Path | None = None) -> None:
+    folder = (spool_dir or path.parent) / QUARANTINE
     folder.mkdir(mode=0o700, exist_ok=True)
     (folder / f"{path.stem}.reason").write_text(f"{reason}\n", "utf-8")
     path.rename(folder / path.name)
@@ -231,11 +266,14 @@ def _finished_files(spool_dir: Path) -> bool:
 
 
 def _remove_old_drafts(spool_dir: Path) -> None:
-    """A draft is a begin line whose process died before the operation's code ran."""
-    for draft in spool_dir.glob(f"*{_DRAFT_SUFFIX}"):
+    """A draft is a begin line, or a patch, whose process died before the operation's code ran."""
+    for draft in (*spool_dir.glob(f"*{_DRAFT_SUFFIX}"), *spool_dir.glob(f"{PATCHES}/*{_DRAFT_SUFFIX}")):
         with contextlib.suppress(OSError):
-            if time.time() - draft.stat().st_mtime > _DRAFT_AGE_SECONDS and not is_locked(draft):
-                draft.unlink()
+            if time.time() - draft.stat().st_mtime > _DRAFT_AGE_SECONDS:
+                if draft.is_dir():
+                    shutil.rmtree(draft)
+                elif not is_locked(draft):
+                    draft.unlink()
 
 
 def _back_off(spool_dir: Path) -> None:

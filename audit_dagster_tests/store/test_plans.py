@@ -64,7 +64,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("mark_alerts_sent", IDS, {OUTBOX_ID}),
 ]
 # They call a function for what they are given, and EXPLAIN does not see inside a function.
-READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch"}
+READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch", "may_append"}
 EXAMPLES: dict[str, Any] = {
     **WEEK,
     **TOOL,
@@ -126,7 +126,7 @@ def test_a_query_says_what_it_is_for_and_what_it_is_given(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_query_runs_on_an_empty_database(empty: psycopg.Connection[Any], name: str) -> None:
     rows = fetch(empty, name, **{given: EXAMPLES[given] for given in _parameters(name)})
-    one_row = {"window_totals", "span", "alerts_due", "keep_patch"}
+    one_row = {"window_totals", "span", "alerts_due", "keep_patch", "may_append"}
     assert len(rows) == (1 if name in one_row else 0)
 
 

@@ -1,0 +1,75 @@
+"""Whether the database answers: asked with little patience, for people who look at the state of things."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from audit_dagster.errors import AuditError
+from audit_dagster.settings import PostgresSettings, Settings
+from audit_dagster.store import embedded
+from audit_dagster.store.connect import open_connection
+from audit_dagster.store.postmaster import SERVER_FILE
+from audit_dagster.store.query import fetch
+
+PATIENCE_SECONDS = 3
+
+
+class Probe(NamedTuple):
+    """Where the database is, whether it answers (None: it was not asked), and what stands in the way."""
+
+    place: str
+    answers: bool | None
+    problem: str | None
+
+
+def probe(settings: Settings) -> Probe:
+    """Ask the database for PATIENCE_SECONDS at most. Never starts the embedded server, never raises for their sake."""
+    if settings.postgres:
+        place = f"{settings.postgres.host}:{settings.postgres.port}/{settings.postgres.db}"
+        return Probe(place, *_ask_patiently(settings.postgres))
+    place = f"embedded server in {settings.state_dir}"
+    try:
+        server = _running(settings.state_dir)
+    except (AuditError, OSError) as error:
+        return Probe(place, None, str(error))
+    if server is None:
+        return Probe(place, None, "not running; it starts when it is needed")
+    return Probe(place, *_ask_patiently(server))
+
+
+def _running(state_dir: Path) -> PostgresSettings | None:
+    """The embedded server, if it runs. `embedded.use` would start it, and keep it from stopping."""
+    if not embedded.is_running(state_dir):
+        return None
+    try:
+        found = json.loads((state_dir / "postgres" / SERVER_FILE).read_text())
+        return PostgresSettings(found["host"], found["port"], found["database"], found["user"], found["password"])
+    except (FileNotFoundError, ValueError, KeyError):  # it has just been removed
+        return None
+
+
+def _ask_patiently(server: PostgresSettings) -> tuple[bool, str | None]:
+    """In a thread that nobody waits for: no timeout of a connection covers name servers that do not answer, nor a
+    server that takes the login and is then silent."""
+    import psycopg  # noqa: F401 - loading it is no part of the patience
+
+    answers: list[tuple[bool, str | None]] = []
+    asking = threading.Thread(target=lambda: answers.append(_ask(server)), daemon=True)
+    asking.start()
+    asking.join(PATIENCE_SECONDS)
+    return answers[0] if answers else (False, f"no answer within {PATIENCE_SECONDS} seconds")
+
+
+def _ask(server: PostgresSettings) -> tuple[bool, str | None]:
+    answers = False
+    try:
+        with open_connection(server) as connection:
+            answers = True
+            (row,) = fetch(connection, "may_append")
+    except Exception as error:  # in a thread of its own it would be printed
+        return answers, str(error)
+    may_not = f"the account '{server.user}' may not store operations: GRANT audit_writer TO {server.user}"
+    return True, None if row["may_append"] else may_not
