@@ -14,6 +14,8 @@ _HOMES = {
     "get_logging_status": "audit_service",
     "log_custom_operation": "recording.recorder",
     "recent_logs": "audit_service",
+    "record_cli": "recording.click_hook",
+    "recorded": "recording.function",
     "set_global_logging": "audit_service",
 }
 

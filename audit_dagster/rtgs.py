@@ -1,4 +1,7 @@
-"""The console script `rtgs`: `rtgs audit …` is this project's, every other command an installed rtgs-lab-tools'."""
+"""The console script `rtgs`: `rtgs audit …` is this project's, every other command an installed rtgs-lab-tools'.
+
+Theirs are recorded, without a line changed there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import click
 
 from audit_dagster.cli import cli as audit
 from audit_dagster.cli import run_group
+from audit_dagster.recording.click_hook import record_cli
 
 _DISTRIBUTION = "rtgs-lab-tools"
 
@@ -48,7 +52,7 @@ rtgs.add_command(audit, "audit")
 
 def main() -> None:
     """The console script `rtgs`."""
-    run_group(rtgs, "rtgs")
+    run_group(record_cli(rtgs), "rtgs")
 
 
 def _lab_tools() -> click.Group | None:

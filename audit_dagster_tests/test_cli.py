@@ -287,7 +287,7 @@ def test_rtgs_passes_other_commands_on(settings: Settings, tmp_path: Path, monke
     help_text = subprocess.run([*rtgs, "--help"], check=True, capture_output=True, text=True).stdout
     assert "sensing-data" in help_text
     ours = subprocess.run([*rtgs, "audit", "recent", "--json"], check=True, capture_output=True, text=True)
-    assert ours.stdout == "[]\n"
+    assert [entry["tool_name"] for entry in json.loads(ours.stdout)] == ["rtgs"], "theirs, and not the audit's own"
 
 
 def test_sync_and_stop_server(settings: Settings, without_drainer: None) -> None:

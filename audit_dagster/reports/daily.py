@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,8 +27,14 @@ _LONGEST_VALUE = 300
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
-def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
-    """The report of the operations that started on `day` of `zone`, given in the order of their start."""
+def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo, replays: Sequence[dict[str, Any]] = ()) -> str:
+    """The report of the operations that started on `day` of `zone`, given in the order of their start.
+
+    `replays` are rows of the query of that name: what came out where an operation was run again.
+    """
+    again = {
+        str(row["operation_id"]): f"{row['verdict']} on {row['timestamp'].astimezone(zone).date()}" for row in replays
+    }
     return render(
         "daily_report.md.j2",
         day=day,
@@ -42,7 +48,7 @@ def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
                 "tool": entry.tool_name,
                 "name": entry.operation,
                 "success": entry.success,
-                "facts": facts(entry),
+                "facts": [*facts(entry), *_when_run_again(entry, again)],
                 "command": shlex.join(entry.command) if entry.command else None,
                 "entry": entry.to_json(),
             }
@@ -66,6 +72,14 @@ def facts(entry: LogEntry) -> list[tuple[str, str]]:
     found += [(label(name), value) for name, value in results.items()]
     found += [("Note", entry.note), ("Error", cause(entry.error_message))]
     return [(name, shown(value)) for name, value in found if value not in (None, "", [], {})]
+
+
+def _when_run_again(entry: LogEntry, again: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Of a replay what it repeats, of an operation that was run again what came out."""
+    first = entry.context.get("reproduces")
+    found = [("Reproduces", first)] if isinstance(first, str) else []
+    verdict = again.get(entry.operation_id)
+    return [*found, ("Reproduction", verdict)] if verdict else found
 
 
 def cause(error_message: str | None) -> str | None:

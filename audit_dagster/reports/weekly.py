@@ -13,6 +13,13 @@ from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
 from audit_dagster.reports.windows import week_name
 
 Rows = Sequence[dict[str, Any]]
+_LACKING = {
+    "no_command": "no command",
+    "no_commit": "no commit",
+    "no_exact_patch": "uncommitted changes without an exact patch",
+    "on_no_remote": "commit on no remote",
+    "input_without_hash": "input without hash",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +33,7 @@ class WeekRows:
     per_day: Rows
     users: Rows
     failures: Rows
+    reproducibility: Rows
 
 
 def weekly_summary(monday: date, rows: WeekRows, zone: ZoneInfo) -> str:
@@ -46,6 +54,7 @@ def weekly_summary(monday: date, rows: WeekRows, zone: ZoneInfo) -> str:
         unused=sorted(before.keys() - {row["tool_name"] for row in rows.tools}),
         days=_days(monday, rows.per_day),
         users=rows.users,
+        reproducibility=[{**row, "reasons": _reasons(row)} for row in rows.reproducibility],
         failures=[{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
     )
 
@@ -55,6 +64,11 @@ def trend(now: int, before: int) -> str:
     if now == before:
         return "same"
     return f"{100 * (now - before) / before:+.1f}%" if before else "new"
+
+
+def _reasons(row: dict[str, Any]) -> list[str]:
+    """Why operations of a day could not be run again elsewhere, with how many there are of each."""
+    return [f"{text}: {row[name]}" for name, text in _LACKING.items() if row[name]]
 
 
 def _days(monday: date, per_day: Rows) -> list[dict[str, Any]]:

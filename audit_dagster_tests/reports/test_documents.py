@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,37 @@ def parameters(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
     return sorted(made, key=lambda row: (-row["operations"], row["name"], row["value"]))
 
 
+def reproducibility(entries: Sequence[LogEntry], zone: ZoneInfo) -> list[dict[str, Any]]:
+    """Of entries of which none was run again."""
+    first = [entry for entry in entries if entry.success and "reproduces" not in entry.context]
+    made = []
+    for day, group in sorted(grouped(first, lambda entry: entry.timestamp.astimezone(zone).date()).items()):
+        lacking = {
+            "no_command": [entry.command is None for entry in group],
+            "no_commit": [entry.git_commit_hash is None for entry in group],
+            "no_exact_patch": [bool(entry.git_dirty) and not _patch_is_exact(entry) for entry in group],
+            "on_no_remote": [bool(entry.git_commit_hash) and _git(entry).get("ahead") != 0 for entry in group],
+            "input_without_hash": [_has_input_without_hash(entry) for entry in group],
+        }
+        row = {name: sum(lacks) for name, lacks in lacking.items()}
+        whole = sum(not any(lacks) for lacks in zip(*lacking.values(), strict=True))
+        tried = dict.fromkeys(("reproduced", "differing", "broken"), 0)
+        made.append({"day": day, "operations": len(group), "reproducible": whole, **row, **tried})
+    return made
+
+
+def _git(entry: LogEntry) -> dict[str, Any]:
+    return dict(entry.context.get("git", {}))
+
+
+def _patch_is_exact(entry: LogEntry) -> bool:
+    return bool(_git(entry).get("patch", {}).get("exact"))
+
+
+def _has_input_without_hash(entry: LogEntry) -> bool:
+    return any(file.get("sha256", 0) is None for file in entry.context.get("inputs", []))
+
+
 def weekly_document(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
     rows = weekly.WeekRows(
         totals=counts(entries),
@@ -179,6 +210,7 @@ def weekly_document(entries: Sequence[LogEntry], before: Sequence[LogEntry], zon
         per_day=per_day(entries, zone),
         users=users(entries),
         failures=failures(entries),
+        reproducibility=reproducibility(entries, zone),
     )
     return weekly.weekly_summary(MONDAY, rows, zone)
 
@@ -590,3 +622,34 @@ def test_inline_markdown_shows_any_text(text: str) -> None:
     tokens = parsed(tool_document(text, [make_entry(tool_name=text, parameters={"name": text})], [], ZONE))
     assert not kinds(tokens)
     assert tables(tokens)[3][1] == ["name", shown(text), "1", "0"]
+
+
+def test_reports_say_what_was_run_again_and_what_cannot_be(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    clean = {"git": {"root": "/r", "ahead": 0}, "inputs": [{"path": "/r/a", "sha256": "0" * 64}]}
+    whole: dict[str, Any] = {"command": ["true"], "git_commit_hash": "a" * 40, "git_dirty": False, "context": clean}
+    dirty = {**clean, "git": {"ahead": 0, "patch": {"exact": False}}}
+    first, second, *_ = store(
+        make_entry(**whole),
+        make_entry(**whole),
+        make_entry(**{**whole, "git_dirty": True, "context": dirty}),
+        make_entry(**{**whole, "git_dirty": True, "context": {"git": {"ahead": 0, "patch": {"exact": True}}}}),
+        make_entry(**{**whole, "context": {"git": {"ahead": "three"}}}),
+        make_entry(**{**whole, "context": {**clean, "inputs": [{"path": "/r/b", "sha256": None}]}}),
+        make_entry(),
+    )
+    later = first.timestamp + timedelta(days=30)
+    for original, verdict, days in ((first, "broken", 0), (first, "reproduced", 1), (second, "differing", 0)):
+        again = {"reproduces": original.operation_id, "verdict": verdict}
+        store(make_entry(**{**whole, "context": again}, timestamp=later + timedelta(days=days)))
+    service = ReportService(settings)
+    week = service.write_weekly_summary(connection, date(2023, 6, 12)).path.read_text("utf-8")
+    reasons = "no command: 1, no commit: 1, uncommitted changes without an exact patch: 1, "
+    reasons += "commit on no remote: 1, input without hash: 1"
+    assert f"| Thu 2023-06-15 | 3 of 7 (42.9%) | 1 | 1 | 0 | 5 | {reasons} |" in week
+    day = service.write_daily_report(connection, date(2023, 6, 15)).path.read_text("utf-8")
+    assert day.count("- **Reproduction**: ") == 2
+    assert f"- **Reproduction**: reproduced on {later.date() + timedelta(days=1)}\n" in day
+    replayed = service.write_daily_report(connection, later.date()).path.read_text("utf-8")
+    assert f"- **Reproduces**: {first.operation_id}\n" in replayed
