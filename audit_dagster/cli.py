@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ import click
 from audit_dagster.errors import AuditError, InvalidInputError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from audit_dagster.entry import LogEntry
     from audit_dagster.settings import Settings
 
@@ -26,6 +29,8 @@ _PASS_THROUGH = {"ignore_unknown_options": True, "allow_interspersed_args": Fals
 class AuditGroup(click.Group):
     """Turns an AuditError into one line on stderr and the error's exit code."""
 
+    audit_dagster_unrecorded = True  # for record_cli: to look at the audit is no operation
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -33,6 +38,9 @@ class AuditGroup(click.Group):
         except AuditError as error:
             _tell(str(error))
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:  # end as the signal ends any program: a shell's loop around us ends with us
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
         except OSError as error:
             if error.errno == errno.EPIPE:  # `| head`: click knows
                 raise
@@ -156,6 +164,47 @@ def run(tool_name: str | None, operation: str | None, note: str | None, command:
     end_like(run_command(list(command), tool_name, operation, note))
 
 
+@cli.command("log")
+@click.option("--json", "source", metavar="FILE", help="The entry, one JSON object in UTF-8; `-` reads stdin.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema that the entry has to fit.")
+def log(source: str | None, schema: bool) -> None:
+    """Record an operation that a program in any language describes, and print its operation_id.
+
+    tool_name and operation are required; what else is known is filled in.
+
+    \b
+    Example:
+      echo '{"tool_name": "soil-model", "operation": "fit", "duration_seconds": 45.7}' | audit-dagster log --json -
+    """
+    from audit_dagster.recording import handed_in
+
+    if (source is not None) == schema:
+        raise InvalidInputError("give --json FILE, or --json - for stdin, or --schema")
+    if source is None:
+        click.echo(handed_in.schema_text(), nl=False)
+        return
+    operation_id = handed_in.record(handed_in.read(source))
+    if operation_id is None:
+        click.echo("Logging is off: nothing was recorded.", err=True)
+    else:
+        click.echo(operation_id)
+
+
+@cli.command("shell-hook")
+@click.argument("shell", type=click.Choice(["bash", "zsh"]))
+def shell_hook(shell: str) -> None:
+    """Print a shell function that records commands as you type them.
+
+    \b
+    In ~/.bashrc, with the commands of your choice:
+      eval "$(audit-dagster shell-hook bash)"
+      audit_record make Rscript
+    """
+    from audit_dagster.render import render
+
+    click.echo(render("shell_hook.sh.j2", shell=shell), nl=False)
+
+
 @cli.command("import")
 @click.argument("paths", nargs=-1, type=_PATH)
 @click.option("--table", "dsn", help="Read the table tool_call_logs of this database, a libpq connection string.")
@@ -221,13 +270,18 @@ def sync() -> None:
 
 
 @cli.command("postgres-logging-status")
-def postgres_logging_status() -> None:
-    """Show whether operations are logged, and what waits to be stored."""
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as a JSON object.")
+def postgres_logging_status(as_json: bool) -> None:
+    """Show whether operations are logged, what waits, what was lost, and whether the database answers."""
     from audit_dagster.audit_service import get_logging_status
 
     status = get_logging_status()
-    click.echo(f"Postgres logging: {'enabled' if status['enabled'] else 'disabled'} ({status['decided_by']})")
-    click.echo(f"Spool: {status['spool_dir']}: {status['waiting']} waiting, {status['quarantined']} in quarantine")
+    if as_json:
+        click.echo(json.dumps(status, indent=2, default=lambda time: time.isoformat()))
+        return
+    click.echo(_logging_line(status["enabled"], status["decided_by"]))
+    for label, value in _status_rows(status):
+        click.echo(f"{f'{label}:':<17} {_plain(value)}")
 
 
 @cli.command("enable-postgres-logging")
@@ -307,13 +361,44 @@ def _tell(message: str) -> None:
 
 
 def _switch(enabled: bool) -> None:
-    from audit_dagster.audit_service import get_logging_status, set_global_logging
+    from audit_dagster.audit_service import decided_where, set_global_logging
+    from audit_dagster.recording.switch import read_switch
+    from audit_dagster.settings import Settings
 
     set_global_logging(enabled)
-    status = get_logging_status()
-    click.echo(f"Postgres logging: {'enabled' if status['enabled'] else 'disabled'} ({status['decided_by']})")
-    if status["enabled"] != enabled:
-        raise AuditError("POSTGRES_LOGGING_STATUS in the environment or .env decides otherwise: unset it")
+    settings = Settings.load()
+    switch = read_switch(settings)
+    click.echo(_logging_line(switch.enabled, switch.decided_by))
+    if switch.enabled != enabled:
+        raise AuditError(f"{decided_where(settings, switch)} decides otherwise: unset it")
+
+
+def _logging_line(enabled: bool, decided_by: str) -> str:
+    return f"Postgres logging: {'enabled' if enabled else 'disabled'} ({decided_by})"
+
+
+def _status_rows(status: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("Decided by", status["decided_where"])] if status["decided_where"] else []
+    rows += [("Problem", problem) for problem in status["problems"]]
+    if status["spool_dir"]:
+        rows.append(("Spool", status["spool_dir"]))
+    if status["waiting"] is not None:
+        running = f", {status['running']} of them running" if status["running"] else ""
+        rows += [("Waiting", f"{status['waiting']}{running}"), ("In quarantine", str(status["quarantined"]))]
+        rows += [("Refused", f"{refused['name']}: {refused['reason']}") for refused in status["quarantine_reasons"]]
+        delivered = status["last_delivered"]
+        rows.append(("Last delivered", _moment(delivered) if delivered else "never"))
+    last_lost = f", the last at {_moment(status['last_lost'])}" if status["lost"] else ""
+    rows.append(("Lost", f"{status['lost']}{last_lost}"))
+    if status["database"]:
+        answers = {True: "yes", False: "no", None: "not asked"}[status["database_answers"]]
+        problem = f": {status['database_problem']}" if status["database_problem"] else ""
+        rows += [("Database", status["database"]), ("Database answers", f"{answers}{problem}")]
+    return rows
+
+
+def _moment(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _of_tool(tool_name: str | None) -> str:

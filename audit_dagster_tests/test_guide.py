@@ -693,7 +693,7 @@ CONTRACT_VARIABLES = (
 )
 CONTRACT_COMMANDS = (
     *CONTRACT_OPTIONS,
-    *("run", "import", "init-db", "sync", "dev", "demo", "stop-server"),
+    *("run", "log", "shell-hook", "import", "init-db", "sync", "dev", "demo", "stop-server"),
 )
 
 
