@@ -35,11 +35,14 @@ demo: $(READY)  ## Record a small real analysis, report on it, run it again
 dev: $(READY)  ## Open Dagster on 127.0.0.1:3000 over the demo's data
 	@exec env $(HERE) $(BIN)/audit-dagster dev
 
-test: $(READY)  ## Run the whole suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(READY)  ## Run the whole suite, its chaos last and alone
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not chaos"
+	$(BIN)/python -m pytest -m chaos
 
 test-nightly: $(READY)  ## Run the suite with the long profiles
-	@AUDIT_TEST_PROFILE=nightly $(BIN)/python -m pytest
+	@export AUDIT_TEST_PROFILE=nightly
+	$(BIN)/python -m pytest -m "not chaos"
+	$(BIN)/python -m pytest -m chaos
 
 lint: $(READY)  ## Style, types, layers
 	@$(BIN)/ruff check

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -108,6 +108,25 @@ class AuditService:
         window = days_window(*as_days(start_date, end_date), self.settings.zone)
         with self.database() as connection:
             return fetch_entries(connection, "entries_between", start=window.start, end=window.end, tool_name=tool_name)
+
+    def entries_by_id(self, operation_ids: Iterable[str]) -> list[LogEntry]:
+        """These operations, in the order of their start. Raises InvalidInputError that names one that is not there."""
+        from uuid import UUID
+
+        from audit_dagster.store.query import fetch_entries
+
+        wanted = []
+        for operation_id in operation_ids:
+            try:
+                wanted.append(UUID(operation_id))
+            except ValueError:
+                raise InvalidInputError(f"{operation_id!r} is no operation id, which is a UUID") from None
+        with self.database() as connection:
+            found = fetch_entries(connection, "entries_by_id", operation_ids=wanted)
+        missing = {str(one) for one in wanted} - {entry.operation_id for entry in found}
+        if missing:
+            raise InvalidInputError(f"there is no operation {min(missing)}")
+        return found
 
     @contextmanager
     def database(self) -> Iterator[Connection[Any]]:

@@ -6,6 +6,7 @@ Dagster's assets, the facade and the command line all come here.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from audit_dagster.audit_service import AuditService
 from audit_dagster.documents import Document, read_text, write_document
 from audit_dagster.entry import LogEntry
-from audit_dagster.errors import EntryError, InvalidInputError
+from audit_dagster.errors import AuditError, EntryError, InvalidInputError
 from audit_dagster.render import file_name
 from audit_dagster.reports import daily, tools, weekly
 from audit_dagster.reports.windows import (
@@ -26,10 +27,12 @@ from audit_dagster.reports.windows import (
     week_name,
     week_window,
 )
+from audit_dagster.reproduction.ground import patch_name
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, make_plan
+from audit_dagster.reproduction.plan_json import plan_json
 from audit_dagster.reproduction.script import reproduction_script
 from audit_dagster.settings import Settings
-from audit_dagster.store.query import fetch, fetch_entries
+from audit_dagster.store.query import fetch, fetch_entries, fetch_patches
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -103,8 +106,10 @@ class ReportService:
         self, connection: Connection[Any], day: date, path: Path | None = None, tool_name: str | None = None
     ) -> Document:
         """Write the report of a day, or of one tool's operations on it, to `path` or its place in AUDIT_REPORTS_DIR."""
-        entries = self._entries(connection, day_window(day, self.settings.zone), tool_name)
-        text = daily.daily_report(day, entries, self.settings.zone)
+        window = day_window(day, self.settings.zone)
+        entries = self._entries(connection, window, tool_name)
+        replays = fetch(connection, "replays", start=window.start, end=window.end, tool_name=tool_name)
+        text = daily.daily_report(day, entries, self.settings.zone, replays)
         failed = sum(not entry.success for entry in entries)
         return write_document(path or self.daily_path(day), text, len(entries), failed)
 
@@ -121,6 +126,9 @@ class ReportService:
             per_day=fetch(connection, "operations_per_day", **whole, zone=self.settings.timezone),
             users=fetch(connection, "user_activity", **whole),
             failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
+            reproducibility=fetch(
+                connection, "reproducibility", start=window.start, end=window.end, zone=self.settings.timezone
+            ),
         )
         text = weekly.weekly_summary(monday, rows, self.settings.zone)
         totals = rows.totals
@@ -147,7 +155,7 @@ class ReportService:
     def write_day_script(self, connection: Connection[Any], day: date) -> tuple[Document, Plan]:
         """Write the script that runs a day's operations again."""
         entries = self._entries(connection, day_window(day, self.settings.zone), None)
-        return write_script(entries, self.script_path(day), ScriptConfig(), self.settings)
+        return write_script(entries, self.script_path(day), ScriptConfig(), self.settings, connection)
 
     def daily_path(self, day: date) -> Path:
         """daily/2023-06-15.md in AUDIT_REPORTS_DIR"""
@@ -235,13 +243,42 @@ def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[L
 
 
 def write_script(
-    entries: Sequence[LogEntry], path: Path, config: ScriptConfig, settings: Settings
+    entries: Sequence[LogEntry],
+    path: Path,
+    config: ScriptConfig,
+    settings: Settings,
+    connection: Connection[Any] | None = None,
 ) -> tuple[Document, Plan]:
-    """Plan the entries, and write the script, executable, with its times in AUDIT_TIMEZONE."""
-    plan = make_plan(entries, config)
+    """Plan the entries, and write the script, executable, with its times in AUDIT_TIMEZONE.
+
+    The patches of uncommitted changes come from the database, where there are any and it answers; the script says
+    which it does not have.
+    """
+    plan = make_plan(entries, config, _patches(entries, settings, connection))
     text = reproduction_script(plan, datetime.now(settings.zone), config)
     failed = sum(not entry.success for entry in entries)
     return write_document(path, text, len(entries), failed, mode=0o755), plan
+
+
+def write_plan(
+    entries: Sequence[LogEntry], path: Path | None, config: ScriptConfig, settings: Settings
+) -> tuple[Document | None, str]:
+    """The plan of a script as JSON, written to a file where one is named."""
+    text = plan_json(make_plan(entries, config, _patches(entries, settings, None)))
+    failed = sum(not entry.success for entry in entries)
+    return (write_document(path, text, len(entries), failed) if path else None), text
+
+
+def _patches(entries: Sequence[LogEntry], settings: Settings, connection: Connection[Any] | None) -> dict[str, bytes]:
+    named = sorted({name for name in map(patch_name, entries) if name})
+    if not named or connection is not None:
+        return fetch_patches(connection, named) if connection is not None else {}
+    try:
+        with AuditService(settings).database() as opened:
+            return fetch_patches(opened, named)
+    except AuditError as error:
+        print(f"audit-dagster: the script lacks {len(named)} patches of uncommitted changes: {error}", file=sys.stderr)  # noqa: T201
+        return {}
 
 
 def script_info(document: Document, plan: Plan, settings: Settings) -> dict[str, Any]:

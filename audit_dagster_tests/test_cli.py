@@ -55,6 +55,13 @@ RANGE = ("--start-date", "2023-06-01", "--end-date", "2023-06-30")
         (("reproduce", "--logs-dir", "nowhere"), 2, "audit-dagster report"),
         (("reproduce", "--logs-dir", "."), 2, "has no reports"),
         (("reproduce", "--minutes", "5"), 2, "--recent"),
+        (("reproduce", "--recent", "--file", "x"), 2, "give one of"),
+        (("reproduce", "--start-date", "2023-06-01"), 2, "go together"),
+        (("reproduce", "--operation-id", "first"), 2, "no operation id"),
+        (("reproduce", "--operation-id", "00000000-0000-0000-0000-00000000ffff"), 2, "there is no operation"),
+        (("reproduce", "--file", "nowhere.csv"), 2, "there is no file nowhere.csv"),
+        (("reproduce", "--recent", "a.sh", "--output-file", "b.sh"), 2, "not both"),
+        (("reproduce", "--recent", "--format", "ro-crate"), 2, "ro-crate DIR"),
         (("import",), 2, "give files or folders"),
         (("import", "nowhere"), 2, "nowhere"),
         (("import", ".", "--timezone", "Mars/Olympus"), 2, "--timezone"),
@@ -257,6 +264,39 @@ def test_a_section_that_is_deleted_is_out_of_the_script(settings: Settings, stor
     assert "2 of 2 operations, 2023-06-15 to 2023-06-15" in done.stdout
     again = subprocess.run(["bash", tmp_path / "again.sh"], check=True, capture_output=True, text=True).stdout
     assert [line for line in again.splitlines() if line in {"one", "two", "three"}] == ["one", "three"]
+
+
+def test_reproduce_takes_what_is_chosen_in_the_form_that_is_chosen(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    made, digest = tmp_path / "made.csv", "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+    made.write_text("foo")
+    facts = {"path": str(made), "size": 3, "sha256": digest}
+    first, failed, last = store(
+        make_entry(command=["make", "made.csv"], context={"outputs": [facts]}),
+        make_entry(command=["false"], success=False, results={"exit_code": 3}),
+        make_entry(command=["wc", "made.csv"], context={"inputs": [facts]}),
+    )
+    for chosen, ids in (
+        (("--recent",), [first.operation_id, last.operation_id]),
+        (("--recent", "--include-failed"), [first.operation_id, failed.operation_id, last.operation_id]),
+        (("--operation-id", last.operation_id), [last.operation_id]),
+        (("--file", made), [first.operation_id]),
+        (("--file", digest), [first.operation_id]),
+        (("--start-date", "2023-06-15", "--end-date", "2023-06-15"), [first.operation_id, last.operation_id]),
+    ):
+        plan = json.loads(audit("reproduce", *chosen, "--format", "json").stdout)
+        assert [step["operation_id"] for step in plan["steps"]] == ids, chosen
+    step = json.loads(audit("reproduce", "--recent", "--include-failed", "--format", "json").stdout)["steps"][1]
+    assert (step["argv"], step["expected_exit_code"]) == (["false"], 3)
+    written = audit("reproduce", "--recent", "--format", "json", "plan.json")
+    assert (written.stdout, json.loads((tmp_path / "plan.json").read_text())["left_out"][0]["reason"]) == (
+        "plan.json\n",
+        "it failed",
+    )
+    crate = audit("reproduce", "--recent", "--format", "ro-crate", tmp_path / "crate")
+    assert crate.stdout == f"{tmp_path}/crate: 3 operations, 1 of their outputs, 0 more by reference\n", crate
+    assert (tmp_path / "crate" / "ro-crate-metadata.json").exists()
 
 
 def test_rtgs_has_the_same_audit_group_and_says_what_is_missing(settings: Settings) -> None:

@@ -142,7 +142,12 @@ def _run_again(directory: Path, settings: Settings) -> _Again:
     clone = directory / "clone"
     subprocess.run(["git", "clone", "--quiet", str(directory / "station"), str(clone)], check=True)
     with (directory / "reproduce.log").open("w") as log:
-        done = subprocess.run(["bash", str(script), "--repo", str(clone)], stdout=log, stderr=log, check=False)
+        done = subprocess.run(
+            ["bash", str(script), "--in-place", "--repo", str(clone), "--work", str(directory / "again")],
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
     if done.returncode:
         raise AuditError(f"the script ended with exit code {done.returncode}: see {directory / 'reproduce.log'}")
     made = sorted(

@@ -105,7 +105,8 @@ def begin_form(
 
 def process_command() -> list[str] | None:
     """The exact argv of this Python process, None in an interactive one, which no argv repeats."""
-    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules or not sys.argv or not sys.argv[0]
+    argv = getattr(sys, "argv", None)  # an embedded Python may have none
+    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules or not argv or not argv[0]
     return None if interactive else list(sys.orig_argv)
 
 

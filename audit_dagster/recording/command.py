@@ -93,7 +93,7 @@ def _run(argv: list[str], operation_id: str | None) -> tuple[int, bytes]:
     environment = {**os.environ, PARENT_VARIABLE: operation_id} if operation_id else None
     with _Forwarding() as forwarding:
         try:
-            child = subprocess.Popen(argv, stderr=writer, env=environment, close_fds=True)
+            child = subprocess.Popen(argv, stderr=writer, env=environment, close_fds=False)
         except OSError as error:
             os.close(writer)
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE

@@ -13,6 +13,7 @@ from audit_dagster.settings import Settings
 
 LOCK_NAME = "drain.lock"
 BACKOFF_NAME = "drain.backoff"
+LONGEST_BACKOFF_SECONDS = 600
 DELIVERED_NAME = "drain.delivered"  # its time of change tells when the database last took something
 
 
@@ -56,6 +57,7 @@ def _free_lock(spool_dir: Path) -> int | None:
 def _is_backing_off(spool_dir: Path) -> bool:
     try:
         not_before = json.loads((spool_dir / BACKOFF_NAME).read_text("utf-8"))["not_before"]
-        return time.time() < float(not_before)
+        # More than the longest is no back-off: the clock was ahead when the drainer failed.
+        return 0 < float(not_before) - time.time() <= LONGEST_BACKOFF_SECONDS
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TIMEOUT_SECONDS = 10
+_TOO_SLOW = f"git took longer than {_TIMEOUT_SECONDS} s"
 # A process that runs one operation after the other asks git once a second, and whenever the repository itself changed.
 _FRESH_SECONDS = 1.0
 # A repository's own programs must not run, nor may its index be written to.
@@ -22,6 +23,9 @@ GIT = ("git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"
 _STATUS = (*GIT, "status", "--porcelain=v2", "--branch", "-z", "--no-renames")
 # What a hook of git is told about its own repository.
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_COMMON_DIR")
+_NOT_OURS = (*_OF_A_HOOK, "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_DIFF_OPTS")
+# Nor is anything fetched: a partial clone would ask its remote for what is missing.
+_OURS = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
 _WATCHED = ("HEAD", "index", "logs/HEAD")
 _seen: dict[str, tuple[float, tuple[object, ...], GitState]] = {}
 
@@ -73,8 +77,12 @@ class GitQuestion:
 def repository_around(path: str) -> str | None:
     """The root of the working tree that `path`, a folder, lies in; None outside of any."""
     folder = Path(path)
-    root = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
-    return str(root) if root else None
+    return next((str(one) for one in (folder, *folder.parents) if _is_root(f"{one}/.git")), None)
+
+
+def _is_root(git: str) -> bool:
+    """Whether it is a repository's folder, or the file that names one; an empty folder of that name is none."""
+    return os.path.isfile(git) or os.path.lexists(f"{git}/HEAD")  # noqa: PTH113 - False where nobody may look
 
 
 def git_folders(root: str) -> tuple[Path, Path]:
@@ -94,8 +102,7 @@ def git_folders(root: str) -> tuple[Path, Path]:
 
 def environment() -> dict[str, str]:
     """This process's environment, for a `git` that looks at a repository and leaves it as it is."""
-    kept = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
-    return {**kept, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    return {**{name: value for name, value in os.environ.items() if name not in _NOT_OURS}, **_OURS}
 
 
 def _start(command: tuple[str, ...], root: str) -> subprocess.Popen[bytes]:
@@ -115,8 +122,11 @@ def _ended(process: subprocess.Popen[bytes]) -> tuple[str | None, str | None]:
         output, errors = process.communicate(timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
-        return None, f"git took longer than {_TIMEOUT_SECONDS} s"
+        process.wait()
+        for pipe in (process.stdout, process.stderr):  # a program that git started may hold their other ends
+            if pipe:
+                pipe.close()
+        return None, _TOO_SLOW
     if process.returncode:
         return None, errors.decode("utf-8", "replace").strip() or f"git: exit code {process.returncode}"
     return os.fsdecode(output), None
@@ -145,7 +155,7 @@ def _remote(folder: Path) -> str | None:
     """The URL of `origin`, or of the first remote there is."""
     try:
         lines = (folder / "config").read_text("utf-8", "replace").splitlines()
-    except OSError:
+    except (OSError, ValueError):  # a path with NUL
         return None
     section = ""
     urls: dict[str, str] = {}
@@ -160,6 +170,8 @@ def _remote(folder: Path) -> str | None:
 
 def _remembered(root: str, marks: tuple[object, ...]) -> GitState | None:
     at, known_marks, state = _seen.get(root, (0.0, (), None))
+    if state is not None and state.error == _TOO_SLOW:  # a process waits for that once
+        return state
     fresh = state is not None and known_marks == marks and time.monotonic() - at < _FRESH_SECONDS
     return state if fresh else None
 
@@ -170,7 +182,7 @@ def _marks(folders: tuple[Path, Path]) -> tuple[object, ...]:
     for file in (*(folders[0] / name for name in _WATCHED), folders[1] / "config"):
         try:
             status = os.stat(file)  # noqa: PTH116 - a hot path
-        except OSError:
+        except (OSError, ValueError):
             marks.append(None)
         else:
             marks.append((status.st_mtime_ns, status.st_size, status.st_ino))

@@ -6,6 +6,7 @@ Every failure of recording is caught, told once on stderr, counted, and never ch
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,17 +17,18 @@ from types import TracebackType
 from typing import Any
 
 from audit_dagster.errors import AuditError
-from audit_dagster.recording import capture, drainer, files, nesting
+from audit_dagster.recording import capture, drainer, nesting
+from audit_dagster.recording.failure import error_text, is_clean_exit, traceback_text
+from audit_dagster.recording.files import Watch
 from audit_dagster.recording.git_state import GitState
 from audit_dagster.recording.redact import Redactor
 from audit_dagster.recording.spool import SpoolFile, keep_patch, patches_folder
-from audit_dagster.recording.storable import Storable
+from audit_dagster.recording.storable import Storable, beginning, ending
 from audit_dagster.recording.switch import read_switch
 from audit_dagster.settings import Settings
 
 _LONGEST_ERROR = 10_000
 _LONGEST_TRACEBACK = 20_000
-_MOST_FRAMES = 20
 _LONGEST_COMMAND = 4_000_000  # longer than what a system takes as one command
 _COROUTINE, _GENERATOR = 0x80, 0x20  # of a code object's flags; importing inspect would cost 10 ms
 _warned = False
@@ -50,10 +52,8 @@ class Recording:
         self._settings: Settings | None = None
         self._file: SpoolFile | None = None
         self._redactor = Redactor({})
-        self._directory = "/"
         self._words: list[str] = []
-        self._seen: dict[str, files.Seen] = {}
-        self._inputs: list[Json] = []
+        self._watch = Watch((), "/")
         self._started = time.monotonic()
 
     def start(
@@ -74,23 +74,27 @@ class Recording:
         command: list[str] | None,
         started: datetime | None,
     ) -> None:
-        self._redactor = Redactor()
-        self._directory = questions.directory or "/"
-        kept = command and self._redactor.argv(Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command))
+        self._redactor = Redactor({**os.environ, **settings.given}, self.secret_parameters)
         self._words = (command or [])[1:]
+        words = command and Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command)
+        self._redactor.argv(words or ())  # first, for what it teaches
         storable = Storable()
         told = self._told(storable)
+        self._watch = Watch([self.inputs, self._words, told["parameters"]], questions.directory or "/")
         context = dict(self.context)
-        if kept != command:
-            context["command_is_exact"] = False
-        self._seen = files.named_in([self.inputs, self._words, told["parameters"]], self._directory)
-        self._inputs = files.facts(self._seen.values())
-        if self._inputs:
-            context["inputs"] = self._inputs
+        if self._watch.inputs:
+            context["inputs"] = self._watch.inputs
         begin = capture.begin_form(self.tool_name, self.operation, questions, context, started)
+        parent = begin.form["context"].get("parent_operation_id")
+        if parent and not nesting.goes_on(parent, settings.spool_dir):
+            del begin.form["context"]["parent_operation_id"]
         for state, facts in begin.dirty:
             facts["patch"] = self._patch(settings, state)
-        form = {**self._redactor.value(storable.convert(begin.form)), "command": kept, **told}
+        form = self._redactor.form({**storable.convert(begin.form), **told})
+        form |= {name: begin.form[name] for name in ("operation_id", "timestamp")}  # these have to stay what they are
+        form["command"] = words and self._redactor.argv(words)
+        if form["command"] != command:
+            form["context"]["command_is_exact"] = False
         self._file = SpoolFile(settings.spool_dir, f"{time.time_ns()}-{form['operation_id']}", form)
         self.operation_id = form["operation_id"]
 
@@ -100,50 +104,51 @@ class Recording:
         if self._file is None or self._settings is None:
             return
         with harmless("the end of this operation is not recorded", loses=True):
-            storable = Storable()
-            end = self._told(storable)
-            end["results"] = self._redactor.value(storable.convert(self.results))
-            message = error_message[:_LONGEST_ERROR] if error_message else None
-            end["error_message"] = self._redactor.value(storable.convert(message))
-            context = self._redactor.value(storable.convert(self._outcome(end, error)))
-            end |= {"success": success, "duration_seconds": duration, "context": context}
-            if storable.changed:
-                end["context"]["sanitised"] = storable.changed
-            self._file.finish(end)
+            outcome = {"success": success, "duration_seconds": duration}
+            try:
+                end = self._end(error_message, error)
+            except Exception as failure:
+                self._file.finish({**outcome, "error_message": None, "context": {"incomplete": error_text(failure)}})
+                raise
+            self._file.finish({**end, **outcome})
         with harmless("operations wait in the spool, and nobody could be started to store them"):
             drainer.wake(self._settings)
 
-    def _told(self, storable: Storable) -> Json:
-        """Parameters and note, as they may be written."""
-        told = storable.convert(self.parameters)
-        for name in self.secret_parameters & told.keys():
-            told[name] = self._redactor.hide(told[name], name)
-        note = storable.convert("\n".join(self.notes)) or None
-        return {"parameters": self._redactor.value(told), "note": self._redactor.value(note)}
-
-    def _outcome(self, end: Json, error: BaseException | None) -> Json:
-        """The files that were made or changed, and the traceback."""
-        outcome: Json = {}
-        late = files.named_in(self.inputs, self._directory).items() - self._seen.items()
-        if late:
-            outcome["inputs"] = self._inputs + files.facts(seen for path, seen in late if path not in self._seen)
-        candidates = [self.outputs, end["results"], self._words, end["parameters"]]
-        now = files.named_in(candidates, self._directory)
-        declared = files.named_in([self.outputs, end["results"]], self._directory)
-        made = {path: seen for path, seen in now.items() if path in declared or self._seen.get(path) != seen}
-        if made:
-            outcome["outputs"] = files.facts(made.values())
+    def _end(self, error_message: str | None, error: BaseException | None) -> Json:
+        self._redactor.learn(os.environ)  # a tool may have read its `.env` meanwhile
+        storable = Storable()
+        end = self._told(storable)
+        end["results"] = storable.convert(self.results)
+        end["error_message"] = error_message and storable.text(beginning(error_message, _LONGEST_ERROR))
+        context = self._files(end)
         if error is not None:
-            outcome["traceback"] = _traceback(error)
-        return outcome
+            context["traceback"] = storable.text(ending(traceback_text(error), _LONGEST_TRACEBACK))
+        end["context"] = storable.convert(context)
+        if storable.changed:
+            end["context"]["sanitised"] = storable.changed
+        return self._redactor.form(end)
+
+    def _told(self, storable: Storable) -> Json:
+        """Parameters and note."""
+        return {
+            "parameters": storable.convert(self.parameters),
+            "note": storable.convert("\n".join(self.notes)) or None,
+        }
+
+    def _files(self, end: Json) -> Json:
+        """The files that were named late, and those that were made or changed."""
+        outputs = [self.outputs, end["results"]]
+        read, made = self._watch.ended(self.inputs, end["parameters"], self._words, outputs)
+        late = {"inputs": read} if read != self._watch.inputs else {}
+        return {**late, "outputs": made} if made else late
 
     def _patch(self, settings: Settings, state: GitState) -> Json:
-        from audit_dagster.recording.patch import PatchError, make_patch, patch_facts
+        from audit_dagster.recording.patch import make_patch, patch_facts
 
         try:
             patch = make_patch(state, self._redactor, patches_folder(settings.spool_dir))
             return patch_facts(patch, keep_patch(settings.spool_dir, patch.content))
-        except (PatchError, OSError) as error:
+        except Exception as error:  # the operation is worth recording without it
             return {"error": f"no patch: {error}"}
 
 
@@ -196,27 +201,31 @@ class log_custom_operation:  # noqa: N801 - the documented name
 
     def add_parameter(self, name: str, value: Any) -> None:
         """Note one of the operation's inputs."""
-        self._recording.parameters[name] = value
+        with harmless("a parameter is not recorded"):
+            self._recording.parameters[_key(name)] = value
 
     def add_result(self, name: str, value: Any) -> None:
         """Note one of the operation's outcomes."""
-        self._recording.results[name] = value
+        with harmless("a result is not recorded"):
+            self._recording.results[_key(name)] = value
 
     def add_note(self, note: str) -> None:
         """Say something in your own words; several notes become lines of one."""
         with harmless("a note is not recorded"):
-            self._recording.notes.append(str(note))
+            self._recording.notes.append(str.__str__(str(note)))
 
     def add_input(self, path: str | PathLike[str]) -> None:
         """Name a file that the operation reads, beside those that its command and parameters name.
 
         Its SHA-256, size and time of change are recorded: at the start if it was named before, else at the end.
         """
-        self._recording.inputs.append(path)
+        with harmless("an input is not recorded"):
+            self._recording.inputs.append(os.fsdecode(path))
 
     def add_output(self, path: str | PathLike[str]) -> None:
         """Name a file that the operation makes, beside those that its results name."""
-        self._recording.outputs.append(path)
+        with harmless("an output is not recorded"):
+            self._recording.outputs.append(os.fsdecode(path))
 
     def __enter__(self) -> log_custom_operation:
         recording, self._next = self._next, self._new()
@@ -231,7 +240,8 @@ class log_custom_operation:  # noqa: N801 - the documented name
         recording, place = self._active.pop()
         nesting.leave(place)
         if error is None or is_clean_exit(error):
-            recording.finish(success=recording.results.get("success", True) is not False, error_message=None)
+            success = Storable().convert(recording.results.get("success", True)) is not False  # numpy's False, too
+            recording.finish(success=success, error_message=None)
         else:
             recording.finish(success=False, error_message=error_text(error), error=error)
 
@@ -242,21 +252,6 @@ class log_custom_operation:  # noqa: N801 - the documented name
     def _new(self) -> Recording:
         tool_name, operation, _ = self._name
         return Recording(str(tool_name), str(operation))
-
-
-def is_clean_exit(error: BaseException) -> bool:
-    """Whether it ends the program as having done its work."""
-    return isinstance(error, SystemExit) and error.code in (None, 0)
-
-
-def error_text(error: BaseException) -> str:
-    """The error's type and message in one text."""
-    kind = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:  # an exception's own __str__ may fail
-        text = "<no text>"
-    return f"{kind}: {text}" if text else kind
 
 
 @contextlib.contextmanager
@@ -285,11 +280,8 @@ def _count_loss() -> None:
         losses.count(settings)
 
 
-def _traceback(error: BaseException) -> str:
-    from traceback import format_exception
-
-    text = "".join(format_exception(type(error), error, error.__traceback__, limit=-_MOST_FRAMES))
-    return text if len(text) <= _LONGEST_TRACEBACK else f"…{text[-_LONGEST_TRACEBACK:]}"
+def _key(name: Any) -> str:
+    return str.__str__(name) if isinstance(name, str) else str(Storable().convert(name))
 
 
 def _callers_file() -> str | None:
@@ -300,4 +292,4 @@ def _callers_file() -> str | None:
     return frame.f_code.co_filename
 
 
-__all__ = ["Recording", "log_custom_operation"]
+__all__ = ["Recording", "error_text", "harmless", "is_clean_exit", "log_custom_operation"]

@@ -1,148 +1,173 @@
 """Secrets are replaced before anything is written anywhere, by `${SECRET:NAME}`: a script can ask for that variable.
 
-Found by key (`db_password`, `--api-key X`, `TOKEN=x`), by shape (known tokens, private keys, URLs and connection
-strings with credentials), and, once found, by value: wherever the same text turns up again in the operation.
+Found by key (`db_password`, `--api-key X`, `TOKEN=x`), by shape (see `secret_shapes`), and, once found, by value:
+wherever the same text turns up again in the operation.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from pathlib import PurePath
 from typing import Any
 
+from audit_dagster.recording.secret_shapes import ASSIGNED, ASSIGNED_HINTS, SHAPES, is_expression, is_login
+
 _WORDS = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+"
-_SECRET_WORDS = {"password", "passwd", "pwd", "passphrase", "secret", "token", "credential", "credentials"}
+_SECRET_WORDS = {"password", "passwd", "pwd", "passphrase", "passcode", "secret", "token", "credential", "credentials"}
 _SECRET_WORDS |= {"authorization", "apikey", "cookie", "dsn"}
-_BEFORE_KEY = {"api", "access", "private", "secret", "auth", "account", "encryption", "signing"}
-_SECRET_PARTS = ("password", "passwd", "secret", "apikey", "credential", "accesstoken", "authtoken")
+_BEFORE_KEY = {"api", "access", "private", "secret", "auth", "account", "encryption", "signing", "app", "application"}
+_BEFORE_KEY |= {"consumer", "master", "shared", "subscription", "session", "license", "admin", "bot"}
+# A low pass is a filter, and a first pass a round.
+_BEFORE_PASS = {"db", "database", "user", "smtp", "ftp", "sftp", "imap", "mail", "email", "mysql", "pg", "postgres"}
+_BEFORE_PASS |= {"redis", "mongo", "rabbitmq", "proxy", "http", "root", "admin", "login", "ssh", "sudo", "my"}
+_SECRET_PARTS = ("password", "passwd", "secret", "apikey", "credential", "accesstoken", "authtoken", "dbpass")
 _NAME_HINTS = ("pass", "pwd", "secret", "token", "credential", "authorization", "key", "cookie", "dsn")
 # The last word of a name that speaks about a secret and is none.
 _ABOUT_SECRETS = {"count", "limit", "length", "size", "name", "id", "type", "ttl", "expires", "expiry"}
 _ABOUT_SECRETS |= {"url", "uri", "host", "port", "user", "username", "file", "path", "dir", "directory", "folder"}
 _WORKING_DIRECTORY = ("PWD", "OLDPWD")
 _SHORTEST_KNOWN = 6  # a shorter value would be found where it is no secret
+_SHORTEST_WORD = 3  # but as a whole word of the same command
+_NAME = r"[\w.-]+"
 _PLACEHOLDER = r"(\$\{SECRET:[A-Z0-9_]+\})"
-
-# The name of a secret, what a text has in lower case where it may be there, and its shape.
-_SHAPES = (
-    (
-        "PRIVATE_KEY",
-        ("private key-----",),
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-    ),
-    ("AWS_ACCESS_KEY", ("akia", "asia"), r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    ("GITHUB_TOKEN", ("gh", "github_pat_"), r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
-    ("GITLAB_TOKEN", ("gl",), r"\bgl[a-z]{2,5}-[A-Za-z0-9_-]{20,}"),
-    (
-        "SLACK_TOKEN",
-        ("xox", "hooks.slack.com"),
-        r"\bxox[a-z]-[A-Za-z0-9-]{10,}|https://hooks\.slack\.com/services/\S+",
-    ),
-    ("GOOGLE_API_KEY", ("aiza",), r"\bAIza[0-9A-Za-z_-]{35}"),
-    ("PYPI_TOKEN", ("pypi-",), r"\bpypi-[A-Za-z0-9_-]{40,}"),
-    ("HUGGINGFACE_TOKEN", ("hf_",), r"\bhf_[A-Za-z0-9]{30,}"),
-    ("API_KEY", ("sk-", "sk_", "rk_"), r"\bsk-[A-Za-z0-9_-]{20,}|\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"),
-    ("JWT", ("eyj",), r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-    ("URL_PASSWORD", ("://",), r"(?<=://)(?P<before>[^\s/@:'\"]*:)(?P<value>[^\s/@'\"]+)(?=@)"),
-    ("URL_TOKEN", ("https://",), r"(?<=https://)(?P<value>[^\s/@:'\"]{20,})(?=@)"),
-    (
-        "AUTHORIZATION",
-        ("bearer", "basic"),
-        r"(?i:(?P<before>\b(?:bearer|basic) +)(?P<value>[A-Za-z0-9+/_.~=-]{8,}))",
-    ),
+_KEY_FILES = (
+    r"\.env(?:\..+)?|\.netrc|\.pgpass|\.npmrc|\.pypirc|\.htpasswd|id_(?:rsa|dsa|ecdsa|ed25519).*|credentials(?:\..+)?"
+    r"|.*\.(?:pem|key|p12|pfx|jks|kdbx|keystore)"
 )
-_ASSIGNED_HINTS = ("passw", "pwd", "passphrase", "secret", "token", "credential", "key")
-_ASSIGNED = (
-    # Bounded, and from a word's beginning only: a long word without an end must not cost the square of its length.
-    r"(?<![\w.-])(?P<before>(?P<key>[\w.-]{0,64}?(?i:passw|pwd|passphrase|secret|token|credential|[a-z]+[_-]?key)"
-    r"[\w.-]{0,64})[\"']?\s*[=:]\s*)(?:(?P<quote>[\"'])(?P<quoted>[^\"'\n]+)|(?P<plain>[^\s\"',;&][^\s,;&]*))"
-)
-# "pwd: cannot …", "unexpected token: end": a program speaks, and names no value.
-_PROSE = r"(?i:pwd|token): [a-z']{3,} [a-z']+"
+# Flags of well-known programs whose names do not tell: a secret follows, or is the rest of the word.
+_FLAGS = {"curl": ("-u", "--user", "-U", "--proxy-user"), "http": ("-a", "--auth"), "https": ("-a", "--auth")}
+_FLAGS |= {"sshpass": ("-p",), "redis-cli": ("-a",)}
+_FLAGS_OF_THE_REST = {"mysql": ("-p",), "mysqldump": ("-p",), "mariadb": ("-p",)}
 
 
 class Redactor:
     """Replaces the secrets of one operation. It remembers what it found: look at keys and argv before texts."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """Values of the environment whose names say that they are secret are known from the start."""
+    def __init__(self, environment: Mapping[str, str] | None = None, names: Iterable[str] = ()) -> None:
+        """Values of the environment whose names say that they are secret are known from the start.
+
+        `names` are names of secrets whatever they say: the parameter `pin`, and with it the flag `--pin`.
+        """
         self._names: dict[str, str] = {}
-        for name, value in (os.environ if environment is None else environment).items():
+        self._short: dict[str, str] = {}
+        self._secret_names = {_plain_name(name) for name in names}
+        self.learn(os.environ if environment is None else environment)
+
+    def learn(self, environment: Mapping[str, str]) -> None:
+        """Know the secrets of an environment."""
+        for name, value in environment.items():
             if is_secret_name(name) and name not in _WORKING_DIRECTORY:
                 self._remember(value, name)
+            elif "://" in value and "@" in value:
+                self.text(value)
+
+    def form(self, form: dict[str, Any]) -> dict[str, Any]:
+        """A JSON object without its secrets: what only its end tells to be one may stand in a text before."""
+        known = self.known()
+        shown: dict[str, Any] = self.value(form)
+        if self.known() != known:
+            shown = self.value(shown)
+        return shown
 
     def value(self, value: Any, key: str = "") -> Any:
         """A JSON value without its secrets. `key` is the name that it has where it came from."""
         if isinstance(value, list):
             return [self.value(item, key) for item in value]
         if isinstance(value, dict):
-            return {
-                self.text(name): self.value(item, key if is_secret_name(key) else name) for name, item in value.items()
-            }
+            is_secret = self._is_secret(key)
+            return {self.text(name): self.value(item, key if is_secret else name) for name, item in value.items()}
         if value is None or isinstance(value, bool) or value == "":
             return value
-        if is_secret_name(key):
+        if self._is_secret(key):
             return self._hidden(str(value), key)
-        return self.text(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return self.text(value)
+        return _placeholder(self._names[str(value)]) if str(value) in self._names else value
 
     def argv(self, words: Iterable[str]) -> list[str]:
         """A command without its secrets: `--password X`, `--password=X`, `PASSWORD=X`, and every shape."""
         made: list[str] = []
-        flag = ""
+        program, flag = "", ""
         for word in words:
             name, equals, value = word.partition("=")
             if flag and not word.startswith("--"):
                 made.append(self._hidden(word, flag))
-            elif equals and is_secret_name(name):
+            elif equals and self._is_secret(name) and _compiled(_NAME).fullmatch(name):
                 made.append(f"{name}={self._hidden(value, name)}")
             else:
-                made.append(word)
-            follows = word.startswith("-") and not equals and is_secret_name(word)
-            flag = word if follows else ""
-        return [self.text(word) for word in made]
+                made.append(self._without_rest(program, word))
+            follows = word.startswith("-") and not equals and (self._is_secret(word) or word in _FLAGS.get(program, ()))
+            flag = ("password" if word in _FLAGS.get(program, ()) else word) if follows else ""
+            program = program or PurePath(word).name
+        return [_placeholder(self._short[word]) if word in self._short else self.text(word) for word in made]
 
-    def text(self, text: str) -> str:
-        """Any text without what looks like a secret, or was found to be one elsewhere."""
+    def text(self, text: str, *, is_code: bool = False) -> str:
+        """Any text without what looks like a secret, or was found to be one elsewhere.
+
+        In code only what stands in quotes is a value: `token = ask()` is none.
+        """
         lowered = text.lower()  # an expression is made and run only where something of its kind may be: it costs time
-        for name, hints, shape in _SHAPES:
+        for name, hints, shape in SHAPES:
             if any(hint in lowered for hint in hints):
                 text = _outside(shape, lambda match, name=name: self._shaped(match, name), text)  # type: ignore[misc]
-        if any(hint in lowered for hint in _ASSIGNED_HINTS):
-            text = _outside(_ASSIGNED, self._assigned, text)
+        if any(hint in lowered for hint in ASSIGNED_HINTS):
+            text = _outside(ASSIGNED, lambda match: self._assigned(match, is_code), text)
         found = [value for value in self._names if value in text]
         if found:
             known = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
             text = _outside(known, lambda match: _placeholder(self._names[match[0]]), text)
         return text
 
-    def hide(self, value: Any, name: str) -> str:
-        """A value that is a secret whatever it is called."""
-        return self._hidden(value if isinstance(value, str) else str(value), name)
-
     def known(self) -> frozenset[str]:
         """The secrets found so far."""
         return frozenset(self._names)
 
+    def _is_secret(self, name: str) -> bool:
+        return is_secret_name(name) or (bool(self._secret_names) and _plain_name(name) in self._secret_names)
+
+    def _without_rest(self, program: str, word: str) -> str:
+        """`mysql -pX` without X."""
+        flags = _FLAGS.get(program, ()) + _FLAGS_OF_THE_REST.get(program, ())
+        flag = next((flag for flag in flags if word.startswith(flag) and len(word) > len(flag)), None)
+        if flag is None or flag.startswith("--"):
+            return word
+        return flag + self._hidden(word.removeprefix(flag), "password")
+
     def _shaped(self, match: re.Match[str], name: str) -> str:
         groups = match.groupdict()
-        return (groups.get("before") or "") + self._hidden(groups.get("value") or match[0], name)
-
-    def _assigned(self, match: re.Match[str]) -> str:
-        if not is_secret_name(match["key"]) or _compiled(_PROSE).match(match.string, match.start()):
+        value = groups.get("value") or match[0]
+        if name == "LOGIN" and not is_login(value):
             return match[0]
-        return match["before"] + (match["quote"] or "") + self._hidden(match["quoted"] or match["plain"], match["key"])
+        return (groups.get("before") or "") + self._hidden(value, name)
+
+    def _assigned(self, match: re.Match[str], is_code: bool) -> str:
+        before = re.search(r"[\w.-]*\Z", match.string[max(0, match.start() - 64) : match.start()])
+        key = (before[0] if before else "") + match["key"]
+        plain = match["plain"]
+        if not self._is_secret(key) or (plain and (is_code or is_expression(match, plain))):
+            return match[0]
+        value = match["quoted"] or plain
+        if plain:  # `connect(password=x)`
+            self._remember(plain.rstrip(")]}>.:"), key)
+        return f"{match['before']}{match['quote'] or ''}{self._hidden(value, key)}"
 
     def _hidden(self, value: str, name: str) -> str:
         if not value or _compiled(_PLACEHOLDER).fullmatch(value):
             return value
         self._remember(value, name)
+        if _SHORTEST_WORD <= len(value) < _SHORTEST_KNOWN:
+            self._short.setdefault(value, name)
         return _placeholder(self._names.get(value, name))
 
     def _remember(self, value: str, name: str) -> None:
-        if len(value) >= _SHORTEST_KNOWN and value not in self._names:
-            self._names[value] = name
+        if len(value) >= _SHORTEST_KNOWN and value not in self._names and not is_secret_name(value):
+            # As it is written in JSON and in Python, too.
+            for written in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
+                self._names.setdefault(written, name)
 
 
 def is_secret_name(name: str) -> bool:
@@ -153,12 +178,22 @@ def is_secret_name(name: str) -> bool:
     words = [word.lower() for word in _compiled(_WORDS).findall(name)]
     if not words or words[-1] in _ABOUT_SECRETS:
         return False
-    if not _SECRET_WORDS.isdisjoint(words):
+    if not _SECRET_WORDS.isdisjoint(words) or (words == ["pass"] and name.startswith("--")):
         return True
-    if any(first in _BEFORE_KEY and second == "key" for first, second in pairwise(words)):
-        return True
+    for first, second in pairwise(words):
+        if (second == "key" and first in _BEFORE_KEY) or (second == "pass" and first in _BEFORE_PASS):
+            return True
     joined = "".join(words)
     return any(part in joined for part in _SECRET_PARTS)
+
+
+def is_secret_file(name: str) -> bool:
+    """Whether a file of this name holds secrets: `.env`, `id_rsa`, `server.pem`."""
+    return re.fullmatch(_KEY_FILES, name, re.IGNORECASE) is not None
+
+
+def _plain_name(name: str) -> str:
+    return name.lstrip("-").replace("-", "_").lower()
 
 
 def _outside(pattern: str, replace: Callable[[re.Match[str]], str], text: str) -> str:

@@ -92,8 +92,8 @@ def keep_patch(folder: Path, content: bytes) -> str:
     if path in _kept_patches:
         return digest
     if not path.exists():
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
-        descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        draft = path.with_suffix(f".{os.urandom(8).hex()}.tmp")  # another thread or container may be at the same one
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             _write(descriptor, content)
         finally:

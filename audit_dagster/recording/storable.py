@@ -1,23 +1,29 @@
 """Makes any Python value storable as jsonb, visibly: what had to change is counted, nothing is raised.
 
 PostgreSQL's jsonb refuses NUL, lone surrogates, NaN and Infinity; tools hand over numpy values, paths, times, bytes and
-cycles.
+cycles, and objects that do not keep the promises of their type.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
 DEEPEST = 50
 LONGEST_TEXT = 100_000
 LONGEST_LIST = 10_000
+MOST = 10_000_000  # characters and values in all
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _LARGEST_INTEGER = 10**100
+_LONGEST_WORD = 1000
+_BETWEEN_WORDS = re.compile(r"[\s\"',;&]")
+_LAST_WORD = re.compile(rf"[\s\"',;&][^\s\"',;&]{{0,{_LONGEST_WORD}}}\Z")
+_type_name = type.__dict__["__name__"].__get__  # whatever a metaclass says
 
 
 class Storable:
@@ -27,20 +33,28 @@ class Storable:
         self.changed = 0
         self._longest_text = longest_text
         self._longest_list = longest_list
+        self._left = MOST
 
     def convert(self, value: Any, depth: int = 0) -> Any:
         """The JSON form of `value`."""
+        self._left -= 1
+        if self._left <= 0:
+            return self._mark("…")
         try:
             return self._convert(value, depth)
-        except Exception as error:  # a tool's object may raise anything when it is looked at
-            self.changed += 1
-            return f"<{type(value).__name__}: {type(error).__name__}>"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a tool's object may raise anything when it is looked at
+            return self._mark(self.text(f"<{_type_name(type(value))}: {_type_name(type(error))}>"))
 
     def text(self, value: str) -> str:
         """`value` with NUL and lone surrogates made visible, and cut where it is very long."""
-        if len(value) > self._longest_text:
+        value = str.__str__(value)  # of a subclass, what it is rather than what it says
+        longest = min(self._longest_text, max(self._left, 0))
+        if len(value) > longest:
             self.changed += 1
-            value = f"{value[: self._longest_text]}… ({len(value)} characters)"
+            value = f"{beginning(value, longest)}… ({len(value)} characters)"
+        self._left -= len(value)
         if not _UNSTORABLE.search(value):
             return value
         self.changed += 1
@@ -50,27 +64,32 @@ class Storable:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
-            return self.text(str(value))
+            return self.text(value)
         if isinstance(value, int):
-            return int(value) if abs(value) < _LARGEST_INTEGER else self._mark(hex(value))
+            value = int.__int__(value)
+            return value if abs(value) < _LARGEST_INTEGER else self._mark(self.text(hex(value)))
         if isinstance(value, float):
-            return float(value) if math.isfinite(value) else self._mark(str(float(value)))
+            value = float.__float__(value)
+            return value if math.isfinite(value) else self._mark(str(value))
         if isinstance(value, (datetime, date, time)):
-            return value.isoformat()
-        if isinstance(value, PurePath) or type(value).__name__ == "UUID":
+            return self.text(value.isoformat())
+        if isinstance(value, PurePath) or _type_name(type(value)) in {"UUID", "datetime64", "timedelta64"}:
             return self.text(str(value))
         if isinstance(value, (bytes, bytearray, memoryview)):
-            return self._mark(self.text(bytes(value).decode("utf-8", "backslashreplace")))
+            beginning = bytes(value)[: self._longest_text + 1]
+            return self._mark(self.text(beginning.decode("utf-8", "backslashreplace")))
         if depth >= DEEPEST:
-            return self._mark(f"<{type(value).__name__} deeper than {DEEPEST} levels>")
+            return self._mark(f"<{_type_name(type(value))} deeper than {DEEPEST} levels>")
         return self._container(value, depth)
 
     def _container(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         if isinstance(value, (list, tuple, set, frozenset)):
-            kept = [self.convert(item, depth + 1) for item in list(value)[: self._longest_list]]
-            return kept if len(value) <= self._longest_list else [*kept, self._mark(f"… ({len(value)} items)")]
+            return [item if item is _CUT else self.convert(item, depth + 1) for item in self._first_of(value)]
+        shape = getattr(value, "shape", None)
+        if isinstance(shape, tuple) and math.prod(shape) > self._longest_list:
+            return self._mark(self.text(f"<{_type_name(type(value))} of shape {shape}>"))
         for name in ("item", "tolist", "to_dict"):  # numpy scalars and arrays, pandas frames
             method = getattr(value, name, None)
             if callable(method) and (name != "item" or getattr(value, "size", 1) == 1):
@@ -79,14 +98,45 @@ class Storable:
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
-        for key, item in value.items():
+        for pair in self._first_of(value.items()):
+            if pair is _CUT:
+                made[_CUT] = _CUT
+                break
+            key, item = pair
             name = key if isinstance(key, str) else self.convert(key, depth + 1)
             name = self.text(name if isinstance(name, str) else str(name))
             while name in made:  # 1 and "1" are two keys in Python and one in JSON
-                name = self._mark(f"{name}'")
+                name = self._mark(f"{name}'{len(made)}")
             made[name] = self.convert(item, depth + 1)
         return made
+
+    def _first_of(self, items: Iterable[Any]) -> Iterator[Any]:
+        """As many as there is room for, and _CUT where there are more: an object may have items without an end."""
+        for number, item in enumerate(islice(items, self._longest_list + 1)):
+            if number == self._longest_list or self._left <= 0:
+                yield self._mark(_CUT)
+                return
+            yield item
 
     def _mark(self, replacement: Any) -> Any:
         self.changed += 1
         return replacement
+
+
+_CUT = "… (there are more)"
+
+
+def beginning(text: str, longest: int) -> str:
+    """The beginning of a long text, up to a word's end: half a secret would not be known for one."""
+    kept = text[:longest]
+    last_word = _LAST_WORD.search(kept, max(0, len(kept) - _LONGEST_WORD - 1))
+    return kept[: last_word.start()] if last_word and len(text) > longest else kept
+
+
+def ending(text: str, longest: int) -> str:
+    """The end of a long text, from a word's beginning."""
+    if len(text) <= longest:
+        return text
+    kept = text[-longest:]
+    first_word = _BETWEEN_WORDS.search(kept, 0, _LONGEST_WORD)
+    return kept[first_word.end() :] if first_word else kept

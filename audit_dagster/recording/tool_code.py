@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -46,18 +47,18 @@ def describe(code_file: str) -> tuple[dict[str, Any], str | None]:
 
     Never raises; what is not found is not there.
     """
-    path = Path(os.path.realpath(code_file))
+    path = Path(os.path.realpath(code_file.replace("\0", "")))
     facts: dict[str, Any] = {"file": str(path)}
     source: Path | None = path.parent
-    try:
+    with contextlib.suppress(Exception):  # anything may stand in those files
         distribution = _installed_by(path)
         if distribution:
             facts |= _named(distribution)
+            source = None
             source = _editable_source(distribution)
+    with contextlib.suppress(Exception):
         if source:
             facts |= {**_project(source), **facts}
-    except (OSError, ValueError):
-        source = None
     return facts, str(source) if source else None
 
 
@@ -70,8 +71,9 @@ def _installed_by(file: Path) -> Path | None:
         relative = os.path.relpath(file, site)
         package = Path(relative).parts[0].removesuffix(".py")  # most often the distribution is called the same
         for folder in sorted(site.glob("*.dist-info"), key=lambda one: not one.name.startswith(f"{package}-")):
-            if f"\n{relative}," in "\n" + (folder / "RECORD").read_text("utf-8", "replace"):
-                return folder
+            with contextlib.suppress(OSError):  # a system's package may have no RECORD
+                if f"\n{relative}," in "\n" + (folder / "RECORD").read_text("utf-8", "replace"):
+                    return folder
     return None
 
 
@@ -86,8 +88,11 @@ def _editable_source(distribution: Path) -> Path | None:
     except FileNotFoundError:
         return None
     url = str(origin.get("url", ""))
-    is_editable = origin.get("dir_info", {}).get("editable") and url.startswith("file://")
-    return Path(url.removeprefix("file://")) if is_editable else None
+    if not (origin.get("dir_info", {}).get("editable") and url.startswith("file://")):
+        return None
+    from urllib.parse import unquote
+
+    return Path(unquote(url.removeprefix("file://")))
 
 
 def _project(source: Path) -> dict[str, Any]:
@@ -97,7 +102,9 @@ def _project(source: Path) -> dict[str, Any]:
     if folder is None:
         return {}
     lock = next((seen for name in _LOCK_FILES if (seen := files.look(name, str(folder)))), None)
-    facts = _declared(folder / "pyproject.toml") if (folder / "pyproject.toml").is_file() else {}
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(Exception):
+        facts = _declared(folder / "pyproject.toml")
     return {**facts, "lock_file": files.facts([lock])[0]} if lock else facts
 
 

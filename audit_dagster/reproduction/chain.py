@@ -1,42 +1,138 @@
-"""The operations that made a file: from its hash back to the first inputs, by what each read and wrote.
+"""The operations that made a file: from its hash back to the first inputs, by what each read and made.
 
-Pure: entries in, entries out. Fetching the candidates is `report_service`'s business.
+Pure: entries in, entries out. Fetching the candidates is `provenance_service`'s business.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from audit_dagster.entry import LogEntry
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Every empty file has this content: that two operations have one says nothing about them.
+_EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+class FileFacts(NamedTuple):
+    """A file as an operation found it; `sha256` is None where its content was not read."""
+
+    path: str
+    sha256: str | None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """How a file came to be: `steps` by their start, and `beginnings`, the files they read that none of them made."""
+
+    steps: list[LogEntry]
+    beginnings: list[FileFacts]
+
+
+class _Way(NamedTuple):
+    """An operation, and those that lead to it with itself: a bit for each of the candidates."""
+
+    maker: LogEntry
+    operations: int
+
+
+def files_of(entry: LogEntry, kind: str) -> list[FileFacts]:
+    """The recorded `inputs` or `outputs` that have an absolute path; each path once."""
+    recorded = entry.context.get(kind)
+    found: dict[str, FileFacts] = {}
+    for facts in recorded if isinstance(recorded, list) else ():
+        path = facts.get("path") if isinstance(facts, dict) else None
+        if not isinstance(path, str) or not path.startswith("/"):
+            continue
+        digest, size = facts.get("sha256"), facts.get("size")
+        found[path] = FileFacts(
+            path,
+            digest if isinstance(digest, str) and SHA256.fullmatch(digest) else None,
+            size if isinstance(size, int) and size >= 0 else None,
+        )
+    return list(found.values())
 
 
 def hashes(entry: LogEntry, kind: str) -> set[str]:
     """The SHA-256 of an operation's `inputs` or `outputs`, as far as they are known."""
-    files = entry.context.get(kind)
-    known = [file.get("sha256") for file in files if isinstance(file, dict)] if isinstance(files, list) else []
-    return {digest for digest in known if isinstance(digest, str)}
+    return {file.sha256 for file in files_of(entry, kind) if file.sha256}
 
 
 def made(entry: LogEntry) -> set[str]:
-    """What an operation made: its outputs, but those that it only read and left as they were."""
+    """What an operation made: its outputs, but those that it only read and left as they were.
+
+    An operation that failed made nothing to build on; what a reproduction made, the original made before.
+    """
+    if not entry.success or "reproduces" in entry.context:
+        return set()
     return hashes(entry, "outputs") - hashes(entry, "inputs")
 
 
-def chain(entries: Iterable[LogEntry], digest: str) -> list[LogEntry]:
-    """The fewest successful operations that made the file of that SHA-256, by start; empty where nobody made it.
+def followed(entry: LogEntry) -> set[str]:
+    """The contents that it read and whose makers are of interest."""
+    return hashes(entry, "inputs") - {_EMPTY}
 
-    Each input comes from the earlier operation with the shortest way to it; of equals the latest. An input that no
-    operation made is where the way begins.
+
+def chain(entries: Iterable[LogEntry], digest: str) -> Chain:
+    """The fewest successful operations that made the content of that SHA-256; none where nobody made it.
+
+    Each input comes from an operation that started earlier: from one that had ended by then, if there is any; of those
+    from the one with the shortest way to it; of equals from the latest.
     """
-    ways: dict[str, frozenset[str]] = {}  # hash -> the operations that made it
-    known: dict[str, LogEntry] = {}
-    for entry in sorted(entries, key=lambda one: (one.timestamp, one.operation_id)):
-        outputs = made(entry) if entry.success else set[str]()
-        if not outputs:
-            continue
-        known[entry.operation_id] = entry
-        way = frozenset({entry.operation_id}).union(*(ways.get(read, ()) for read in hashes(entry, "inputs")))
-        for output in outputs:
-            if output not in ways or len(way) <= len(ways[output]):
-                ways[output] = way
-    return [entry for identity, entry in known.items() if identity in ways.get(digest, ())]
+    relevant = _leading_to(digest, entries)
+    ways: defaultdict[str, list[_Way]] = defaultdict(list)
+    for number, entry in enumerate(relevant):
+        operations = 1 << number
+        for read in followed(entry):
+            way = _best(ways[read], entry.timestamp)
+            operations |= way.operations if way else 0
+        for output in made(entry):
+            ways[output].append(_Way(entry, operations))
+    found = _best(ways[digest], None)
+    steps = [entry for number, entry in enumerate(relevant) if found and found.operations >> number & 1]
+    return Chain(steps, _beginnings(steps))
+
+
+def _leading_to(digest: str, entries: Iterable[LogEntry]) -> list[LogEntry]:
+    """Those that made that content, or what these read, and so on, by their start."""
+    makers: defaultdict[str, list[LogEntry]] = defaultdict(list)
+    for entry in entries:
+        for output in made(entry):
+            makers[output].append(entry)
+    found: dict[str, LogEntry] = {}
+    asked, wanted = {digest}, [digest]
+    while wanted:
+        for maker in makers[wanted.pop()]:
+            if maker.operation_id not in found:
+                found[maker.operation_id] = maker
+                wanted += followed(maker) - asked
+                asked |= followed(maker)
+    return sorted(found.values(), key=lambda entry: (entry.timestamp, entry.operation_id))
+
+
+def _best(ways: list[_Way], before: datetime | None) -> _Way | None:
+    """The way to take for an operation that started at `before`; None: for one of today."""
+    earlier = [way for way in ways if before is None or way.maker.timestamp < before]
+    ended = [way for way in earlier if before is None or _had_ended(way.maker, before)]
+    # `ways` are in the order of start, and the first of equals wins.
+    return min(reversed(ended or earlier), key=lambda way: way.operations.bit_count(), default=None)
+
+
+def _had_ended(entry: LogEntry, moment: datetime) -> bool:
+    return (entry.duration_seconds or 0) <= (moment - entry.timestamp).total_seconds()
+
+
+def _beginnings(steps: list[LogEntry]) -> list[FileFacts]:
+    known: set[str] = set()
+    found: dict[FileFacts, None] = {}
+    for step in steps:
+        found |= dict.fromkeys(file for file in files_of(step, "inputs") if file.sha256 not in known)
+        known |= made(step)
+    return list(found)

@@ -1,31 +1,28 @@
-"""Which recorded operations run again, in which order, with which words, and why the others do not.
+"""Which recorded operations run again, in which order, with which words and files, and why the others do not.
 
 Pure: entries in, plan out. How a plan is written down is `script`'s business.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import InvalidInputError
-from audit_dagster.render import visible
-
-# The contract's samples write their flags in this order; a jsonb column does not keep the recorded one.
-_FIRST_FLAGS = ("project", "file", "input_file", "parameter", "node_id", "start_date", "end_date")
-_COMMAND_WORD = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_FLAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_PYTHON = re.compile(r"python[0-9.]*")
-# bash drops NUL, and a lone surrogate has no bytes in UTF-8.
-_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
-_NOTE_PREFIX = "Reproduction: "
-_LONGEST_QUOTE = 200
+from audit_dagster.reproduction import ground
+from audit_dagster.reproduction.ground import File, Patch
+from audit_dagster.reproduction.words import (
+    NotRunnableError,
+    as_console_script,
+    command_of,
+    is_audit_command,
+    is_destructive,
+    secrets_in,
+    shortened,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +57,10 @@ class ScriptConfig:
 class Step:
     """One operation to run again.
 
-    `argv` is the recorded one, or (`rebuilt`) made from the parameters. `directory` is relative to the repository's
-    root, "" the root itself, None outside any repository or unknown.
+    `argv` is the recorded one, or (`rebuilt`) made from the parameters; in it `${SECRET:NAME}` stands for each of
+    `secrets`. `directory` is relative to the repository's root, "" the root itself, None outside any repository or
+    unknown. `root` is the recorded folder that a reproduction's working tree stands for, `code_file` the tool's Python
+    file below it. `commit` and `patch` are the code that it ran with, as far as they are known.
     """
 
     number: int
@@ -69,6 +68,15 @@ class Step:
     argv: list[str]
     rebuilt: bool
     directory: str | None
+    root: str | None
+    commit: str | None
+    patch: Patch | None
+    inputs: list[File]
+    outputs: list[File]
+    code_file: str | None
+    expected_exit_code: int
+    secrets: tuple[str, ...]
+    destructive: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +97,11 @@ class Plan:
     end: datetime | None
 
 
-class _NotRunnableError(Exception):
-    """Why an operation has no argv."""
+def make_plan(entries: Iterable[LogEntry], config: ScriptConfig, patches: Mapping[str, bytes] | None = None) -> Plan:
+    """Every entry once, strictly by start time: as a step, or left out with the reason.
 
-
-def make_plan(entries: Iterable[LogEntry], config: ScriptConfig) -> Plan:
-    """Every entry once, strictly by start time: as a step, or left out with the reason."""
+    `patches` are the contents of recorded patches by their SHA-256.
+    """
     once = {entry.operation_id: entry for entry in entries}
     ordered = sorted(once.values(), key=lambda entry: (entry.timestamp, entry.operation_id))
     reasons: dict[str, str] = {}
@@ -103,14 +110,14 @@ def make_plan(entries: Iterable[LogEntry], config: ScriptConfig) -> Plan:
         reason = _unwanted(entry, config)
         try:
             if reason is None:
-                commands[entry.operation_id] = _argv(entry)
-        except _NotRunnableError as problem:
+                commands[entry.operation_id] = command_of(entry)
+        except NotRunnableError as problem:
             reason = str(problem)
         if reason is not None:
             reasons[entry.operation_id] = reason
-    steps = _steps([entry for entry in ordered if entry.operation_id in commands], commands, reasons)
+    chosen = _chosen([entry for entry in ordered if entry.operation_id in commands], reasons)
     return Plan(
-        steps=steps,
+        steps=_steps(chosen, commands, patches or {}),
         left_out=[
             LeftOut(entry=entry, reason=reasons[entry.operation_id])
             for entry in ordered
@@ -121,19 +128,52 @@ def make_plan(entries: Iterable[LogEntry], config: ScriptConfig) -> Plan:
     )
 
 
-def reproduction_note(note: str | None) -> str | None:
-    """The note of a reproduction, marked as one; once, also when a reproduction is reproduced."""
-    if not note:
-        return None
-    return note if note.startswith(_NOTE_PREFIX) else f"{_NOTE_PREFIX}{note}"
+def _steps(entries: list[LogEntry], commands: dict[str, list[str]], patches: Mapping[str, bytes]) -> list[Step]:
+    """Number them, and tell each input which step made it."""
+    steps: list[Step] = []
+    makers: dict[str, int] = {}
+    for number, entry in enumerate(entries, start=1):
+        root = ground.root_of(entry)
+        outputs = ground.files_of(entry, "outputs", root)
+        inputs = [
+            replace(file, made_by=makers[file.recorded_path]) if file.recorded_path in makers else file
+            for file in ground.files_of(entry, "inputs", root)
+        ]
+        steps.append(
+            Step(
+                number=number,
+                entry=entry,
+                argv=as_console_script(commands[entry.operation_id], root),
+                rebuilt=not entry.command,
+                directory=ground.directory_of(entry),
+                root=root,
+                commit=ground.commit_of(entry),
+                patch=ground.patch_of(entry, patches),
+                inputs=inputs,
+                outputs=outputs,
+                code_file=ground.code_file_of(entry, root),
+                expected_exit_code=_expected_exit_code(entry),
+                secrets=secrets_in(entry),
+                destructive=is_destructive(entry),
+            )
+        )
+        makers.update((file.recorded_path, number) for file in outputs)
+    return steps
 
 
-def _steps(entries: list[LogEntry], commands: dict[str, list[str]], reasons: dict[str, str]) -> list[Step]:
-    """Number what starts a process of its own; what another step runs anyway goes to `reasons`."""
+def _expected_exit_code(entry: LogEntry) -> int:
+    if entry.success:
+        return 0
+    code = entry.results.get("exit_code")
+    return code if isinstance(code, int) and 0 < code < 256 and not isinstance(code, bool) else 1
+
+
+def _chosen(entries: list[LogEntry], reasons: dict[str, str]) -> list[LogEntry]:
+    """Those that start a process of their own; what another one runs anyway goes to `reasons`."""
     root_of = _roots(entries)
     first_of_process: dict[tuple[str, ...], str] = {}
     repeats: dict[str, str] = {}
-    steps: dict[str, Step] = {}
+    numbers: dict[str, int] = {}
     for entry in entries:
         identity = entry.operation_id
         if root_of[identity] != identity:
@@ -141,20 +181,14 @@ def _steps(entries: list[LogEntry], commands: dict[str, list[str]], reasons: dic
         process = _process(entry)
         if process is not None and first_of_process.setdefault(process, identity) != identity:
             repeats[identity] = first_of_process[process]
-            continue
-        steps[identity] = Step(
-            number=len(steps) + 1,
-            entry=entry,
-            argv=commands[identity],
-            rebuilt=not entry.command,
-            directory=_directory(entry),
-        )
+        else:
+            numbers[identity] = len(numbers) + 1
     for identity, root in root_of.items():
         if identity in repeats:
-            reasons[identity] = f"the same process as step {steps[repeats[identity]].number}"
+            reasons[identity] = f"the same process as step {numbers[repeats[identity]]}"
         elif identity != root:
-            reasons[identity] = f"runs inside step {steps[repeats.get(root, root)].number}"
-    return list(steps.values())
+            reasons[identity] = f"runs inside step {numbers[repeats.get(root, root)]}"
+    return [entry for entry in entries if entry.operation_id in numbers]
 
 
 def _roots(entries: list[LogEntry]) -> dict[str, str]:
@@ -183,100 +217,16 @@ def _process(entry: LogEntry) -> tuple[str, ...] | None:
 def _unwanted(entry: LogEntry, config: ScriptConfig) -> str | None:
     """Why nobody asked for this operation, or None."""
     if not entry.success and not config.include_failed:
-        return f"it failed: {_shortened(entry.error_message)}" if entry.error_message else "it failed"
+        return f"it failed: {shortened(entry.error_message)}" if entry.error_message else "it failed"
     if config.include_tools and entry.tool_name not in config.include_tools:
         return "its tool is not among include_tools"
     if entry.operation in config.exclude_operations:
         return "its operation is among exclude_operations"
-    if entry.tool_name == "audit" or _is_audit_command(entry.command or []):
+    if "reproduces" in entry.context:
+        return "it is itself a reproduction"
+    if entry.tool_name == "audit" or is_audit_command(entry.command or []):
         return "it belongs to the audit itself"
     return None
-
-
-def _is_audit_command(argv: list[str]) -> bool:
-    """`audit-dagster …` and `rtgs audit …`, also as an interpreter's script; `run -- COMMAND` records another tool."""
-    words = argv[:4]
-    if words and _PYTHON.fullmatch(PurePosixPath(words[0]).name):
-        words = words[2:] if words[1:2] == ["-m"] else words[1:]
-    if not words:
-        return False
-    program = PurePosixPath(words[0]).name
-    if program in {"audit-dagster", "audit_dagster", "audit_dagster.cli"}:
-        return words[1:2] != ["run"]
-    return program in {"rtgs", "audit_dagster.rtgs"} and words[1:2] == ["audit"]
-
-
-def _argv(entry: LogEntry) -> list[str]:
-    """The words to run. Raises _NotRunnableError."""
-    if entry.command and entry.context.get("command_is_exact") is False:
-        raise _NotRunnableError("its command could not be kept as it was: it held a secret, or bytes that are no text")
-    argv = entry.command or _rebuilt(entry)
-    if any(_UNWRITABLE.search(word) for word in argv):
-        raise _NotRunnableError("its command has a character that no script can carry (NUL or half a surrogate pair)")
-    return list(argv)
-
-
-def _rebuilt(entry: LogEntry) -> list[str]:
-    """The contract's form: `rtgs TOOL OPERATION --flag value … --note "Reproduction: NOTE"`."""
-    if not (_COMMAND_WORD.fullmatch(entry.tool_name) and _COMMAND_WORD.fullmatch(entry.operation)):
-        shown = entry.context.get("command_text")
-        raise _NotRunnableError(
-            f"no command was recorded (it was shown as: {_shortened(shown)})"
-            if isinstance(shown, str) and shown
-            else "no command was recorded"
-        )
-    parameters = dict(entry.parameters)
-    note = entry.note
-    if isinstance(parameters.get("note"), str):
-        note = note or parameters["note"]
-        del parameters["note"]
-    argv = ["rtgs", entry.tool_name, entry.operation]
-    for key in sorted(parameters, key=lambda key: (*_FIRST_FLAGS, key).index(key)):
-        argv += _flag(key, parameters[key])
-    marked = reproduction_note(note)
-    if marked is not None:
-        argv += ["--note", visible(marked) if _UNWRITABLE.search(marked) else marked]
-    return argv
-
-
-def _flag(key: str, value: Any) -> list[str]:
-    if not _FLAG_NAME.fullmatch(key):
-        raise _NotRunnableError(f"no command was recorded, and its parameter {_shortened(key)} is no name of a flag")
-    flag = f"--{key.replace('_', '-')}"
-    if value is True:
-        return [flag]
-    words: list[str] = []
-    for item in value if isinstance(value, list | tuple) else [value]:
-        if item is None or item is False:
-            continue
-        text = _text(item)
-        # A value with a dash in front would be read as the next flag.
-        words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-    return words
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool | dict | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
-
-
-def _directory(entry: LogEntry) -> str | None:
-    git = entry.context.get("git")
-    root = git.get("root") if isinstance(git, dict) else None
-    if not isinstance(root, str) or not root.startswith("/") or not entry.working_directory:
-        return None
-    try:
-        below = PurePosixPath(entry.working_directory).relative_to(root)
-    except ValueError:
-        return None
-    text = "" if below == PurePosixPath() else str(below)
-    return None if ".." in below.parts or _UNWRITABLE.search(text) else text
-
-
-def _shortened(text: str) -> str:
-    text = visible(text)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
 
 
 def _names(config: Mapping[str, Any], key: str) -> tuple[str, ...]:

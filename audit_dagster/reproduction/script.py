@@ -5,17 +5,23 @@ Pure: plan in, text out. Everything that came from a record reaches the text thr
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from typing import NamedTuple
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.render import render, visible
-from audit_dagster.reproduction.plan import Plan, ScriptConfig, Step, reproduction_note
+from audit_dagster.reproduction.ground import Patch, below, patched_paths
+from audit_dagster.reproduction.plan import Plan, ScriptConfig, Step
+from audit_dagster.reproduction.words import SECRET, reproduction_note
 
 _TEMPLATE = "reproduction_script.sh.j2"
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_BASE64_LINE = 76
+_MOST_NAMED = 5
 # What shellcheck says about words that are meant exactly as they stand, by what makes it say so.
 _EXACT_WORDS = (
     ("SC1010", re.compile(r"^(then|elif|else|fi|do|done|esac)$")),
@@ -25,69 +31,97 @@ _EXACT_WORDS = (
     ("SC2028", re.compile(r"\\")),
     ("SC2088", re.compile(r"^~")),
 )
+# The same for words joined by NUL, in one look: most have nothing of the kind.
+_MAY_BE_WARNED_ABOUT = re.compile("[\\\\\u2018-\u201f$`]|(?:^|\0)(?:~|(?:then|elif|else|fi|do|done|esac)(?:\0|$))")
 
 
 def reproduction_script(plan: Plan, generated: datetime, config: ScriptConfig) -> str:
     """The script. Times are shown in the zone of `generated`, in UTC where it has none."""
     zone = generated.tzinfo or UTC
-    steps = [_written(step, zone) for step in plan.steps]
+    patches = {step.patch.sha256: step.patch.content for step in plan.steps if step.patch and step.patch.content}
+    patched = {digest: patched_paths(content) for digest, content in patches.items()}
     return render(
         _TEMPLATE,
         generated=generated.isoformat(timespec="seconds"),
         span=[moment.astimezone(zone).date() for moment in (plan.start, plan.end) if moment is not None],
-        steps=steps,
-        commits=list(dict.fromkeys(step.commit for step in steps if step.commit)),
+        plan_id=plan_id(plan),
+        steps=[_written(step, zone, patched) for step in plan.steps],
+        any_commit="1" if any(step.commit for step in plan.steps) else "",
         left_out=[
             {"title": _title(left.entry), "started": _moment(left.entry, zone), "reason": left.reason}
             for left in plan.left_out
         ],
+        patches=[{"sha256": digest, "lines": _base64(content)} for digest, content in patches.items()],
         config=config,
     )
 
 
+def plan_id(plan: Plan) -> str:
+    """The same for the same steps: twelve hexadecimal digits."""
+    digest = hashlib.sha256()
+    for step in plan.steps:
+        patch = step.patch.sha256 if step.patch else None
+        digest.update(repr((step.entry.operation_id, step.argv, step.commit, patch)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:12]
+
+
+class _Piece(NamedTuple):
+    """A part of a word: a variable of the script, or a text."""
+
+    variable: str
+    text: str
+
+
+class _Declared(NamedTuple):
+    words: list[str]
+    codes: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Written:
-    """A step as the template needs it: `program` is the command's first line, each of `options` one that follows."""
+    """A step as the template needs it. `lines` are the command's words; unless all are `plain`, it takes `pieces`."""
 
     number: int
     title: str
     executing: str
     commit: str | None
+    state: list[str]
     remarks: list[str]
-    warnings: list[str]
+    warnings: list[_Declared]
     note: str | None
-    directory: str
-    recorded_seconds: float | None
-    program: list[str]
-    options: list[list[str]]
+    declarations: list[_Declared]
+    plain: bool
+    lines: list[list[str]]
+    pieces: list[list[list[_Piece]]]
     echo_codes: str
     note_codes: str
     run_codes: str
 
 
-def _written(step: Step, zone: tzinfo) -> _Written:
+def _written(step: Step, zone: tzinfo, patched: dict[str, set[str]]) -> _Written:
     entry = step.entry
-    commit = entry.git_commit_hash
-    known = commit is not None and _COMMIT.fullmatch(commit) is not None
     title = _title(entry)
-    executing = f"Executing: {title} ({_moment(entry, zone)})"
-    note = None if step.rebuilt else visible(reproduction_note(entry.note) or "")
-    program, options = _lines(step.argv)
+    moment = _moment(entry, zone)
+    executing = f"Executing: {title} ({moment})"
+    note = visible(reproduction_note(entry.note) or "")
+    lines = _lines(step.argv)
+    plain = not step.secrets and (step.root is None or not any(step.root in word for word in step.argv))
     return _Written(
         number=step.number,
         title=title,
         executing=executing,
-        commit=commit if known else None,
+        commit=step.commit,
+        state=list(_state(step)),
         remarks=list(_remarks(step)),
-        warnings=list(_warnings(step, commit_is_odd=commit is not None and not known)),
+        warnings=[_Declared([warning], _codes(warning)) for warning in _warnings(step)],
         note=note,
-        directory=step.directory or "",
-        recorded_seconds=entry.duration_seconds,
-        program=program,
-        options=options,
-        echo_codes=_shellcheck_codes([executing]),
-        note_codes=_shellcheck_codes([note or ""]),
-        run_codes=_shellcheck_codes([step.directory or "", *step.argv]),
+        declarations=[_Declared(words, _codes(*words)) for words in _declarations(step, moment, patched)],
+        plain=plain,
+        lines=lines,
+        pieces=[] if plain else [[_pieces(word, step) for word in line] for line in lines],
+        echo_codes=_codes(executing),
+        note_codes=_codes(note),
+        run_codes=_codes(*step.argv),
     )
 
 
@@ -99,34 +133,109 @@ def _moment(entry: LogEntry, zone: tzinfo) -> str:
     return entry.timestamp.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _remarks(step: Step) -> Iterable[str]:
+def _state(step: Step) -> Iterator[str]:
+    """What git_checkout is told beside the commit."""
+    if step.patch:
+        yield step.patch.sha256
+        if step.patch.exact and step.patch.tree:
+            yield step.patch.tree
+    elif step.entry.git_dirty is False:
+        yield "clean"
+
+
+def _remarks(step: Step) -> Iterator[str]:
     entry = step.entry
     branch = f" on branch {entry.git_branch}" if entry.git_branch else ""
     yield f"Record {entry.operation_id} by {entry.user_name}{branch}"
     if entry.git_commit_hash is None:
         yield "No commit was recorded: it runs with what is checked out"
     if step.directory is None and entry.working_directory:
-        yield f"It ran in {entry.working_directory}, in no known repository; here it runs in the repository's root"
+        yield f"It ran in {entry.working_directory}, in no known repository; here it runs in the tree's root"
+    tool = entry.context.get("tool")
+    git = tool.get("git") if isinstance(tool, dict) else None
+    if isinstance(git, dict) and git.get("commit"):
+        yield f"The tool's own code, which this script does not restore: {git.get('root')} at commit {git['commit']}"
 
 
-def _warnings(step: Step, *, commit_is_odd: bool) -> Iterable[str]:
-    if commit_is_odd:
-        yield f"Warning: the commit of operation {step.number} is unknown; it runs with what is checked out"
-    if step.entry.git_dirty:
-        yield f"Warning: operation {step.number} ran with uncommitted changes that this script does not have"
+def _warnings(step: Step) -> Iterator[str]:
+    number = step.number
+    if step.entry.git_commit_hash is not None and step.commit is None:
+        yield f"Warning: the commit of operation {number} is unknown; it runs with what is checked out"
+    if step.entry.git_dirty and step.patch is None:
+        yield f"Warning: operation {number} ran with uncommitted changes that this script does not have"
+    if step.patch and not step.patch.exact:
+        yield f"Warning: not all uncommitted changes of operation {number} are in this script: {_lacking(step.patch)}"
 
 
-def _lines(argv: list[str]) -> tuple[list[str], list[list[str]]]:
+def _lacking(patch: Patch) -> str:
+    if not patch.left_out:
+        return "a secret in them was replaced"
+    more = len(patch.left_out) - _MOST_NAMED
+    return "; ".join(map(visible, patch.left_out[:_MOST_NAMED])) + (f"; and {more} more" if more > 0 else "")
+
+
+def _declarations(step: Step, moment: str, patched: dict[str, set[str]]) -> Iterator[list[str]]:
+    """The lines that tell the script what the operation was: a function of the template each."""
+    entry = step.entry
+    seconds = "-" if entry.duration_seconds is None else f"{entry.duration_seconds:.3f}"
+    names = (visible(entry.tool_name), visible(entry.operation))
+    yield ["record", entry.operation_id, *names, moment, seconds, str(step.expected_exit_code)]
+    if step.directory:
+        yield ["inside", step.directory]
+    if step.code_file:
+        yield ["code_in", step.code_file]
+    if below(step.argv[0], step.root) != step.argv[0]:
+        yield ["program_was", step.argv[0]]
+    if step.destructive:
+        yield ["asks_first"]
+    for secret in step.secrets:
+        yield ["needs_secret", secret]
+    brought = patched.get(step.patch.sha256, set()) if step.patch else set()
+    for file in step.inputs:
+        if file.path not in brought:
+            origin = [file.recorded_path] if file.path != file.recorded_path and not file.made_by else []
+            yield ["reads", file.path, file.sha256 or "-", str(file.made_by), *origin]
+    for file in step.outputs:
+        yield ["makes", file.path, file.sha256 or "-", str(file.size)]
+
+
+def _lines(argv: list[str]) -> list[list[str]]:
     """Break a command as people do: each word with a dash in front starts a line, the words after it stay with it."""
-    program, options = [argv[0]], list[list[str]]()
+    lines = [[argv[0]]]
     for word in argv[1:]:
         if word.startswith("-"):
-            options.append([word])
+            lines.append([word])
         else:
-            (options[-1] if options else program).append(word)
-    return program, options
+            lines[-1].append(word)
+    return lines
 
 
-def _shellcheck_codes(words: list[str]) -> str:
+def _pieces(word: str, step: Step) -> list[_Piece]:
+    """The word, with the working tree in the place of the recorded root, and variables in the place of secrets."""
+    flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    path = below(value, step.root)
+    if step.root and (path != value or value == step.root):
+        rest = value[len(step.root) :]
+        pieces = [_Piece("", flag + equals), _Piece("tree", ""), *_texts(rest, step.secrets)]
+    else:
+        pieces = _texts(word, step.secrets)
+    return [piece for piece in pieces if piece.variable or piece.text] or [_Piece("", "")]
+
+
+def _texts(text: str, secrets: tuple[str, ...]) -> list[_Piece]:
+    if not secrets:
+        return [_Piece("", text)]
+    parts = SECRET.split(text)
+    return [_Piece(f"SECRET_{part}", "") if number % 2 else _Piece("", part) for number, part in enumerate(parts)]
+
+
+def _base64(content: bytes) -> Iterable[str]:
+    text = base64.b64encode(content).decode("ascii")
+    return (text[first : first + _BASE64_LINE] for first in range(0, len(text), _BASE64_LINE))
+
+
+def _codes(*words: str) -> str:
     """The warnings that these words would raise in quotes, which is how the script writes them."""
+    if not _MAY_BE_WARNED_ABOUT.search("\0".join(words)):
+        return ""
     return ",".join(codes for codes, cause in _EXACT_WORDS if any(cause.search(word) for word in words))

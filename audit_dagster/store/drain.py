@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, DatabaseError, EntryError
-from audit_dagster.recording.drainer import BACKOFF_NAME, DELIVERED_NAME, LOCK_NAME
+from audit_dagster.recording.drainer import BACKOFF_NAME, DELIVERED_NAME, LOCK_NAME, LONGEST_BACKOFF_SECONDS
 from audit_dagster.recording.spool import PATCHES, SpoolError, is_locked, read_lines, waiting
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
@@ -41,7 +41,6 @@ _LINGER_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 20
 _FIRST_BACKOFF_SECONDS = 5
-_LONGEST_BACKOFF_SECONDS = 600
 _STATEMENT_TIMEOUT = "SET statement_timeout = '30s'"
 _ANSWER_SECONDS = 35  # after the server has given up by itself
 _SLOWEST_BYTES_PER_SECOND = 1000
@@ -139,15 +138,16 @@ def _drain_locked(settings: Settings, drained: Drained) -> None:
         with connect(settings) as connection:
             with _in_time(connection, 0):
                 connection.execute(_STATEMENT_TIMEOUT)
+            operations = waiting(settings.spool_dir)  # before the patches: one that comes now may bring its own
             _store_patches(connection, settings.spool_dir, drained)
-            _store_operations(connection, settings.spool_dir, drained)
+            _store_operations(connection, operations, drained)
     except psycopg.Error as error:
         raise DatabaseError(f"the database went away: {' '.join(str(error).split())}") from error
 
 
-def _store_operations(connection: Connection[Any], spool_dir: Path, drained: Drained) -> None:
+def _store_operations(connection: Connection[Any], operations: list[Path], drained: Drained) -> None:
     held: list[_Held] = []
-    for path in waiting(spool_dir):
+    for path in operations:
         taken = _take(path, drained)
         if taken is not None:
             held.append(taken)
@@ -224,7 +224,11 @@ def _store_patches(connection: Connection[Any], spool_dir: Path, drained: Draine
     for path in sorted((spool_dir / PATCHES).glob("*")):
         if path.suffix == _DRAFT_SUFFIX or not path.is_file():
             continue
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:  # another drainer was quicker, or it is another user's
+            drained.unreadable += not isinstance(error, FileNotFoundError)
+            continue
         if hashlib.sha256(content).hexdigest() == path.name:
             with _in_time(connection, len(content)):
                 keep_patch(connection, content)
@@ -282,7 +286,7 @@ def _back_off(spool_dir: Path) -> None:
         failures = int(json.loads(path.read_text("utf-8"))["failures"]) + 1
     except (OSError, ValueError, KeyError, TypeError):
         failures = 1
-    delay = min(_FIRST_BACKOFF_SECONDS * 2 ** (failures - 1), _LONGEST_BACKOFF_SECONDS)
+    delay = min(_FIRST_BACKOFF_SECONDS * 2 ** (failures - 1), LONGEST_BACKOFF_SECONDS)
     with contextlib.suppress(OSError):
         path.write_text(json.dumps({"failures": failures, "not_before": time.time() + delay}), "utf-8")
 

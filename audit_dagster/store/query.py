@@ -93,6 +93,12 @@ def keep_patch(connection: Connection[Any], patch: bytes) -> str:
     return str(digest)
 
 
+def fetch_patches(connection: Connection[Any], names: Sequence[str]) -> dict[str, bytes]:
+    """The stored patches among these, by their SHA-256. Raises DatabaseError."""
+    rows = fetch(connection, "patches", names=list(names)) if names else []
+    return {row["sha256"]: bytes(row["patch"]) for row in rows}
+
+
 def _append_at_once(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str]:
     forms = [json.dumps(entry.to_json(), allow_nan=False) for entry in entries]
     return [row[0] for row in connection.execute(sql("append_entries"), {"entries": forms})]

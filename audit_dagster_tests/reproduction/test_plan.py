@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import InvalidInputError
+from audit_dagster.importers.markdown_logs import is_execution_log, parse_log
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, make_plan
+from audit_dagster_tests.conftest import REAL_LOGS
 
 START = datetime(2023, 6, 1, 14, 30, 22, tzinfo=UTC)
 
@@ -113,7 +116,6 @@ class TestLeftOut:
             ["rtgs", "sensing-data", "audit"],
             ["python", "audit"],
             ["audit-dagster", "run", "--", "make"],
-            ["/venv/bin/python", "/venv/bin/audit-dagster", "run", "--", "make"],
             ["python"],
             ["cat", "audit-dagster"],
         ],
@@ -318,3 +320,87 @@ class TestConfig:
     def test_wrong_types(self, key: str, value: Any) -> None:
         with pytest.raises(InvalidInputError, match=key):
             ScriptConfig.from_mapping({key: value})
+
+
+class TestGround:
+    """What an operation stood on."""
+
+    def test_files_below_the_root_are_relative_and_know_who_made_them(self) -> None:
+        def context(kind: str, *paths: str) -> dict[str, Any]:
+            return {"git": {"root": "/lab"}, kind: [{"path": path, "size": 1, "sha256": "a" * 64} for path in paths]}
+
+        makes = context("outputs", "/lab/x", "/other/y", "/lab/odd\nname")
+        reads = context("inputs", "/lab/x", "/other/y", "/lab2/z", "/lab/w")
+        first = entry(1, working_directory="/lab/sub", context=makes)
+        steps = plan_of(first, entry(2, working_directory="/lab", context=reads)).steps
+        assert [file.path for file in steps[0].outputs] == ["x", "/other/y"]
+        expected = [("x", 1), ("/other/y", 1), ("/lab2/z", 0), ("w", 0)]
+        assert [(file.path, file.made_by) for file in steps[1].inputs] == expected
+        assert (steps[0].directory, steps[0].root) == ("sub", "/lab")
+
+    @pytest.mark.parametrize("odd", [None, "x", 5, [5], [{}], [{"path": 5}], [{"path": "relative"}], {"path": "/x"}])
+    def test_odd_files(self, odd: Any) -> None:
+        [step] = plan_of(entry(1, context={"inputs": odd, "outputs": odd})).steps
+        assert (step.inputs, step.outputs) == ([], [])
+
+    @pytest.mark.parametrize(
+        ("command", "expected"),
+        [
+            (["/venv/bin/python3", "/venv/bin/fit", "-x"], ["/venv/bin/fit", "-x"]),
+            (["/usr/bin/python3", "/home/ada/.local/bin/fit"], ["/home/ada/.local/bin/fit"]),
+            (["/lab/.venv/bin/python", "/lab/.venv/bin/fit"], ["/lab/.venv/bin/fit"]),
+            (["/venv/bin/python", "/lab/bin/tool"], ["/venv/bin/python", "/lab/bin/tool"]),
+            (["/venv/bin/python", "/venv/bin/fit.py"], ["/venv/bin/python", "/venv/bin/fit.py"]),
+            (["/venv/bin/python", "-m", "fit"], ["/venv/bin/python", "-m", "fit"]),
+            (["python", "/venv/bin/fit"], ["python", "/venv/bin/fit"]),
+        ],
+    )
+    def test_console_scripts(self, command: list[str], expected: list[str]) -> None:
+        context = {"git": {"root": "/lab"}}
+        assert plan_of(entry(1, command=command, working_directory="/lab", context=context)).steps[0].argv == expected
+
+    def test_what_is_destructive(self) -> None:
+        names = [
+            "device-configuration update",
+            "particle flash",
+            "data upload",
+            "sensing-data extract",
+            "x update-index",
+        ]
+        names += ["device-configuration decode", "repo push", "visualization create", "gateway reset"]
+        said = [plan_of(entry(1, tool_name=n.split()[0], operation=n.split()[1])).steps[0].destructive for n in names]
+        assert said == [True, True, True, False, False, False, True, False, True]
+
+    @pytest.mark.parametrize(
+        ("command", "secrets"),
+        [
+            (["x", "--a=${SECRET:A}", "${SECRET:B_2}${SECRET:A}"], ("A", "B_2")),
+            (["x", "plain"], None),
+            (["x", "${SECRET:A}", "\\udcff"], None),
+            (["x", "${SECRET:A}", "aaa… (5000000 characters)"], None),
+        ],
+    )
+    def test_commands_that_are_not_exact(self, command: list[str], secrets: tuple[str, ...] | None) -> None:
+        plan = plan_of(entry(1, command=command, context={"command_is_exact": False}))
+        assert [step.secrets for step in plan.steps] == ([secrets] if secrets else [])
+        assert plan_of(entry(1, command=command)).steps[0].secrets == ()
+
+    @pytest.mark.parametrize(
+        ("results", "expected"), [({"exit_code": 7}, 7), ({}, 1), ({"exit_code": True}, 1), ({"exit_code": "7"}, 1)]
+    )
+    def test_exit_codes(self, results: dict[str, Any], expected: int) -> None:
+        assert plan_of(entry(1, results=results)).steps[0].expected_exit_code == 0
+        failed = plan_of(entry(1, results=results, success=False), include_failed=True)
+        assert failed.steps[0].expected_exit_code == expected
+
+    def test_the_real_logs(self) -> None:
+        """For each of the 39 it says what can be run again, and why the rest cannot."""
+        found = [
+            parse_log(path.read_text("utf-8"), UTC, path.name)
+            for path in sorted(REAL_LOGS.rglob("*.md"))
+            if is_execution_log(path.read_text("utf-8"))
+        ]
+        plan = plan_of(*found)
+        assert len(plan.steps) + len(plan.left_out) == len(found) == 39
+        said = Counter(left.reason.split(":")[0] for left in plan.left_out)
+        assert said == {"no command was recorded": 36, "it failed": 3}

@@ -29,9 +29,12 @@ ZONE = {"zone": "America/Chicago"}
 LIMIT = {"limit": 20}
 SINCE = {"since": UNTIL - timedelta(hours=2)}
 IDS = {"operation_ids": [UUID(int=number) for number in range(5)]}
+CONTENTS = {"wanted": ["0" * 64, "1" * 64], "before": [UNTIL, START]}
 
 BY_TIME, BY_TOOL = "audit_logs_timestamp", "audit_logs_tool_timestamp"
 BY_ID, BY_DUE, OUTBOX_ID = "audit_logs_operation_id_key", "alert_outbox_due", "alert_outbox_pkey"
+BY_OUTPUT, BY_NUMBER = "audit_logs_outputs", "audit_logs_pkey"
+BY_ORIGINAL = "audit_logs_replays"
 
 PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("recent_logs", {**LIMIT, **ANY_TOOL, "since": None}, {BY_TIME}),
@@ -62,6 +65,12 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     # So few that probing by id is cheaper than reading this small outbox.
     ("claim_alerts", {"limit": 3, "lease": timedelta(minutes=10)}, {BY_DUE, OUTBOX_ID}),
     ("mark_alerts_sent", IDS, {OUTBOX_ID}),
+    ("makers_of_content", CONTENTS, {BY_OUTPUT, BY_NUMBER}),
+    ("operations_with_output", {"file": '{"path": "/data/turf.csv"}', "limit": 5}, {BY_OUTPUT}),
+    ("patches", {"names": ["0" * 64]}, {"audit_patches_pkey"}),
+    ("replays", {**DAY, **ANY_TOOL}, {BY_TIME, BY_ORIGINAL}),
+    ("replays", {**DAY, **TOOL}, {BY_TOOL, BY_ORIGINAL}),
+    ("reproducibility", {**WEEK, **ZONE}, {BY_TIME, BY_ORIGINAL}),
 ]
 # They call a function for what they are given, and EXPLAIN does not see inside a function.
 READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch", "may_append"}
@@ -72,8 +81,11 @@ EXAMPLES: dict[str, Any] = {
     **LIMIT,
     **SINCE,
     **IDS,
+    **CONTENTS,
+    "file": "{}",
     "lease": timedelta(minutes=10),
     "patch": b"diff",
+    "names": ["0" * 64],
     "entries": [],
 }
 
@@ -87,7 +99,8 @@ def year(server: PostgresSettings) -> Iterator[psycopg.Connection[Any]]:
     with _new_database(server, TEMPLATE) as place, open_connection(place) as connection:
         fill(connection, ROWS, PER_DAY, UNTIL)
         connection.execute("UPDATE alert_outbox SET sent_at = now() WHERE operation_id::text > '02'")
-        connection.execute("VACUUM ANALYZE alert_outbox")
+        connection.execute("SELECT audit_keep_patch(n::text::bytea) FROM generate_series(1, 1000) AS n")
+        connection.execute("VACUUM ANALYZE alert_outbox, audit_patches")
         yield connection
 
 

@@ -1,0 +1,100 @@
+"""Interrupted at every operation, in every way: the repository is as before, and `--from` goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from audit_dagster_tests.reproduction.lab import (
+    Repository,
+    commits,
+    is_running,
+    make_script,
+    names,
+    python,
+    reproduce,
+    state_of,
+    step,
+    verdicts,
+    wait_until,
+    work,
+)
+
+# Appends the commit's code; the first time that the file `hold` names it, it waits for the signal.
+WORKS = """
+import os, sys, time
+number, hold = sys.argv[1:]
+if os.path.exists(hold) and open(hold).read() == number:
+    os.remove(hold)
+    open(hold + '.pid', 'w').write(str(os.getpid()))
+    time.sleep(60)
+open('out', 'a').write(open('code').read())
+"""
+CONTENTS = ["A", "AB", "ABA"]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_goes_on(lab: Repository, tmp_path: Path, folder: Path, sent: signal.Signals, number: int) -> None:
+    hold = tmp_path / "hold"
+    script = make_script(
+        *(
+            step(lab, commits(lab)[n % 2], python(WORKS, str(n + 1), str(hold)), makes={"out": text})
+            for n, text in enumerate(CONTENTS)
+        )
+    )
+    (tmp_path / "script").write_text(script)
+    before = state_of(lab)
+    hold.write_text(str(number))
+    command = ["bash", str(tmp_path / "script"), "--work", str(work()), f"--repo={lab.path}"]
+    pid_file = tmp_path / "hold.pid"
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+        process.send_signal(sent)
+        assert process.wait(timeout=20) == (-9 if sent is signal.SIGKILL else 128 + sent)
+    held = int(pid_file.read_text())
+    if sent is signal.SIGKILL:
+        assert state_of(lab)[:4] == before[:4]
+        os.kill(held, signal.SIGKILL)
+    else:
+        assert state_of(lab) == before
+        assert verdicts() == ["reproduced"] * (number - 1) + ["not tried"] * (4 - number)
+    wait_until(lambda: not is_running(held))
+    done = reproduce(script, "--from", str(number), f"--repo={lab.path}", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert verdicts() == ["reproduced"] * 3
+    assert state_of(lab) == before
+    assert "tree" not in names(work())
+
+
+def test_after_a_kill_removing_the_folder_and_pruning_is_enough(lab: Repository, tmp_path: Path, folder: Path) -> None:
+    ready = tmp_path / "ready"
+    waits = python("import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)", str(ready))
+    (tmp_path / "script").write_text(make_script(step(lab, commits(lab)[0], waits)))
+    before = state_of(lab)
+    command = ["bash", str(tmp_path / "script"), "--work", str(work()), f"--repo={lab.path}"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: ready.exists() and ready.read_text() != "")
+        process.kill()
+    os.kill(int(ready.read_text()), signal.SIGKILL)
+    subprocess.run(["rm", "-rf", str(work())], check=True)
+    lab.git("worktree", "prune")
+    assert state_of(lab) == before
+
+
+def test_an_operation_may_end_in_its_own_way(lab: Repository, tmp_path: Path, folder: Path) -> None:
+    ready = tmp_path / "ready"
+    tidy = "import signal, sys, time\n"
+    tidy += "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), print('tidied up'), sys.exit(5)))\n"
+    tidy += f"open({str(ready)!r}, 'w'); time.sleep(60)"
+    (tmp_path / "script").write_text(make_script(step(lab, commits(lab)[0], python(tidy))))
+    command = ["bash", str(tmp_path / "script"), "--work", str(work()), f"--repo={lab.path}"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(ready.exists)
+        process.terminate()
+        assert process.wait(timeout=20) == 143
+    wait_until(lambda: (work() / "step-001.log").read_text() == "tidied up\n")
