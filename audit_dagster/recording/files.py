@@ -59,11 +59,11 @@ class Watch:
         wanted = named_in([inputs], self._directory).keys()
         late = named_in([inputs, parameters], self._directory)
         late = {path: seen for path, seen in late.items() if path in wanted or path not in made}
+        read = facts(seen for path, seen in late.items() if path not in self._seen)
+        # What one named late was before it was changed, nobody knows.
+        read = [{**one, "sha256": None} if late[one["path"]].ctime_ns > self._since else one for one in read]
         after = facts(made.values())
-        return (
-            self.inputs + facts(seen for path, seen in late.items() if path not in self._seen),
-            [one for one in after if one["path"] in declared or one not in self.inputs],
-        )
+        return self.inputs + read, [one for one in after if one["path"] in declared or one not in self.inputs]
 
     def _is_changed(self, seen: Seen) -> bool:
         before = self._seen.get(seen.path)

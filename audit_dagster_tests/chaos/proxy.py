@@ -46,7 +46,10 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=10)
+        try:
+            self._process.communicate(timeout=10)
+        finally:
+            self._process.kill()
 
 
 class _Network:

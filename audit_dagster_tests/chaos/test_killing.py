@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,11 +19,13 @@ from audit_dagster_tests.chaos.world import (
     DRAINER,
     SCALE,
     drainers,
+    kill,
     outcomes,
     running,
     server_processes,
     slow_down_inserts,
     sync,
+    wait_until,
 )
 
 pytestmark = pytest.mark.chaos
@@ -83,23 +82,21 @@ class _Drainers:
 
     def kill_one(self) -> None:
         """At a random point of its life."""
-        while True:
+        killed: list[int] = []
+        while not killed:
             self._keep_one()
             time.sleep(_fate.uniform(0, _LONGEST_DRAINER_LIFE_SECONDS))
-            for pid in drainers(self._settings):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    return
+            killed = [pid for pid in drainers(self._settings) if kill(pid)]
+        wait_until(lambda: not set(killed) & set(drainers(self._settings)))
 
     def kill_server(self, *, whole: bool) -> None:
         """The postmaster alone, or with all that it started; after a drainer has started it, if need be."""
         time.sleep(_fate.uniform(0, _LONGEST_SERVER_LIFE_SECONDS))
-        while not (processes := server_processes(self._settings)):
+        while not ((processes := server_processes(self._settings)) and kill(processes[0])):
             self._keep_one()
             time.sleep(0.02)
-        for pid in processes if whole else processes[:1]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for pid in processes[1:] if whole else ():
+            kill(pid)
 
     def _keep_one(self) -> None:
         if not drainers(self._settings):

@@ -41,9 +41,16 @@ def drainers(settings: Settings) -> list[int]:
 def end_drainers(settings: Settings) -> None:
     """No drainer of a test outlives it."""
     for pid in drainers(settings):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        kill(pid)
     wait_until(lambda: not drainers(settings))
+
+
+def kill(pid: int) -> bool:
+    """`kill -9`; whether there was such a process."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False
 
 
 def server_processes(settings: Settings) -> list[int]:

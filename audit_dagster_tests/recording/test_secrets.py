@@ -120,7 +120,7 @@ def connect(password):
 def analyse(logger):
     logger.add_parameter("db", {"password": planted["nested"], "tokens": 3, "token": [planted["list"]]})
     logger.add_parameter("passcode", int(planted["number"]))
-    logger.add_parameter("dsn", f"host=db password={planted['connection']} user=ada")
+    logger.add_parameter("connection", f"host=db password={planted['connection']} user=ada")
     logger.add_parameter("storage", f"AccountName=lab;AccountKey={planted['account key']};Suffix=x")
     logger.add_parameter(f"about {planted['key of a mapping']}", 1)
     logger.add_result("session", {"auth_token": planted["result"], "key": planted["result's key"]})
@@ -281,6 +281,7 @@ def test_none_of_them_is_anywhere(settings: Settings, planted: Planted, tmp_path
     assert len(SECRETS) >= 40
     assert len({secret for secret, _ in SECRETS.values()}) == len(SECRETS)
     assert planted.used == set(SECRETS), "each was planted"
+    assert _found("\n".join(f" {secret} " for secret, _ in SECRETS.values())) == list(SECRETS), "each would be found"
 
     spooled = _bytes_of(settings.spool_dir)
     assert _found(spooled) == []
@@ -343,7 +344,7 @@ def test_half_a_secret_at_the_end_of_what_is_cut(settings: Settings, without_dra
             logger.add_note(text(100_000))
             raise ValueError(f"{token} " * 2000)
         """)
-    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    subprocess.run([sys.executable], input=code.encode(), check=False, capture_output=True)
     (path,) = spool.waiting(settings.spool_dir)
     text = path.read_text()
     assert "ghp_" not in text
