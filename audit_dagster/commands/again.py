@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from audit_dagster.commands import PATH, plain
 from audit_dagster.errors import InvalidInputError
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from audit_dagster.entry import LogEntry
 
 _SOURCES = "--recent, --start-date with --end-date, --operation-id, --file"
-_SCRIPT_NAME = Path("reproduce_commands.sh")
+_SCRIPT_NAME = "reproduce_commands.sh"
 
 
 @click.command()
 @click.argument("output", required=False, type=PATH)
 @click.option("--logs-dir", default="logs", show_default=True, type=PATH, help="Folder of reports.")
-@click.option("--output-file", type=PATH, help=f"The file to write, as OUTPUT. [default: {_SCRIPT_NAME}]")
+@click.option("--output-file", default=_SCRIPT_NAME, show_default=True, type=PATH, help="The file, instead of OUTPUT.")
 @click.option("--recent", is_flag=True, help="From the database rather than from a folder.")
 @click.option("--minutes", type=click.IntRange(min=1), help="With --recent: only the last so many minutes.")
 @click.option("--start-date", help="From the database: first day, as YYYY-MM-DD.")
@@ -39,7 +40,10 @@ _SCRIPT_NAME = Path("reproduce_commands.sh")
     show_default=True,
     help="A script, the plan as JSON, or a Process Run Crate in the folder OUTPUT.",
 )
-def reproduce(output: Path | None, output_file: Path | None, form: str, include_failed: bool, **source: Any) -> None:
+@click.pass_context
+def reproduce(
+    ctx: click.Context, output: Path | None, output_file: Path, form: str, include_failed: bool, **source: Any
+) -> None:
     """Write a bash script that runs operations again.
 
     It takes a folder of reports, from which you may have deleted sections, or what you choose from the database.
@@ -54,9 +58,10 @@ def reproduce(output: Path | None, output_file: Path | None, form: str, include_
     from audit_dagster.audit_service import AuditService
     from audit_dagster.reproduction.plan import ScriptConfig
 
-    if output is not None and output_file is not None:
+    is_named = ctx.get_parameter_source("output_file") is ParameterSource.COMMANDLINE
+    if output is not None and is_named:
         raise InvalidInputError("give OUTPUT or --output-file, not both")
-    place = output or output_file
+    place = output_file if is_named else output
     service = AuditService()
     entries = _entries(service, **source)
     if form == "ro-crate":
@@ -64,7 +69,7 @@ def reproduce(output: Path | None, output_file: Path | None, form: str, include_
     elif form == "json":
         _write_plan(entries, place, ScriptConfig(include_failed=include_failed), service)
     else:
-        _write_script(entries, place or _SCRIPT_NAME, ScriptConfig(include_failed=include_failed), service)
+        _write_script(entries, place or output_file, ScriptConfig(include_failed=include_failed), service)
 
 
 def _entries(

@@ -27,6 +27,7 @@ from audit_dagster.recording.storable import Storable, beginning, ending
 from audit_dagster.recording.switch import read_switch
 from audit_dagster.settings import Settings
 
+_LONGEST_NAME = 500  # an index of PostgreSQL takes 2,700 bytes
 _LONGEST_ERROR = 10_000
 _LONGEST_TRACEBACK = 20_000
 _LONGEST_COMMAND = 4_000_000  # longer than what a system takes as one command
@@ -39,8 +40,8 @@ class Recording:
     """One operation being recorded, from `start` to `finish`. Nothing in it raises."""
 
     def __init__(self, tool_name: str, operation: str) -> None:
-        self.tool_name = tool_name
-        self.operation = operation
+        self.tool_name = Storable(_LONGEST_NAME).text(tool_name)
+        self.operation = Storable(_LONGEST_NAME).text(operation)
         self.operation_id: str | None = None
         self.parameters: Json = {}
         self.results: Json = {}
@@ -78,8 +79,7 @@ class Recording:
         self._words = (command or [])[1:]
         words = command and Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command)
         self._redactor.argv(words or ())  # first, for what it teaches
-        storable = Storable()
-        told = self._told(storable)
+        told = self._told(Storable())
         self._watch = Watch([self.inputs, self._words, told["parameters"]], questions.directory or "/")
         context = dict(self.context)
         if self._watch.inputs:
@@ -90,7 +90,7 @@ class Recording:
             del begin.form["context"]["parent_operation_id"]
         for state, facts in begin.dirty:
             facts["patch"] = self._patch(settings, state)
-        form = self._redactor.form({**storable.convert(begin.form), **told})
+        form = self._redactor.form({**Storable().convert(begin.form), **told})
         form |= {name: begin.form[name] for name in ("operation_id", "timestamp")}  # these have to stay what they are
         form["command"] = words and self._redactor.argv(words)
         if form["command"] != command:
@@ -119,10 +119,10 @@ class Recording:
         storable = Storable()
         end = self._told(storable)
         end["results"] = storable.convert(self.results)
-        end["error_message"] = error_message and storable.text(beginning(error_message, _LONGEST_ERROR))
+        end["error_message"] = error_message and storable.convert(beginning(error_message, _LONGEST_ERROR))
         context = self._files(end)
         if error is not None:
-            context["traceback"] = storable.text(ending(traceback_text(error), _LONGEST_TRACEBACK))
+            context["traceback"] = ending(traceback_text(error), _LONGEST_TRACEBACK)
         end["context"] = storable.convert(context)
         if storable.changed:
             end["context"]["sanitised"] = storable.changed
@@ -212,7 +212,7 @@ class log_custom_operation:  # noqa: N801 - the documented name
     def add_note(self, note: str) -> None:
         """Say something in your own words; several notes become lines of one."""
         with harmless("a note is not recorded"):
-            self._recording.notes.append(str.__str__(str(note)))
+            self._recording.notes.append(str(Storable().convert(note)))
 
     def add_input(self, path: str | PathLike[str]) -> None:
         """Name a file that the operation reads, beside those that its command and parameters name.
@@ -281,7 +281,7 @@ def _count_loss() -> None:
 
 
 def _key(name: Any) -> str:
-    return str.__str__(name) if isinstance(name, str) else str(Storable().convert(name))
+    return str.__str__(name) if issubclass(type(name), str) else str(Storable().convert(name))
 
 
 def _callers_file() -> str | None:

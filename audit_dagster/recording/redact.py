@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
-from audit_dagster.recording.secret_shapes import ASSIGNED, ASSIGNED_HINTS, SHAPES, is_expression, is_login
+from audit_dagster.recording.secret_shapes import ALL_HINTS, ASSIGNED, ASSIGNED_HINTS, SHAPES, is_expression, is_login
 
 _WORDS = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+"
 _SECRET_WORDS = {"password", "passwd", "pwd", "passphrase", "passcode", "secret", "token", "credential", "credentials"}
@@ -111,15 +111,20 @@ class Redactor:
         In code only what stands in quotes is a value: `token = ask()` is none.
         """
         lowered = text.lower()  # an expression is made and run only where something of its kind may be: it costs time
-        for name, hints, shape in SHAPES:
-            if any(hint in lowered for hint in hints):
-                text = _outside(shape, lambda match, name=name: self._shaped(match, name), text)  # type: ignore[misc]
-        if any(hint in lowered for hint in ASSIGNED_HINTS):
-            text = _outside(ASSIGNED, lambda match: self._assigned(match, is_code), text)
+        if any(map(lowered.__contains__, ALL_HINTS)):
+            text = self._without_finds(text, lowered, is_code)
         found = [value for value in self._names if value in text]
         if found:
             known = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
             text = _outside(known, lambda match: _placeholder(self._names[match[0]]), text)
+        return text
+
+    def _without_finds(self, text: str, lowered: str, is_code: bool) -> str:
+        for name, hints, shape in SHAPES:
+            if any(map(lowered.__contains__, hints)):
+                text = _outside(shape, lambda match, name=name: self._shaped(match, name), text)  # type: ignore[misc]
+        if any(map(lowered.__contains__, ASSIGNED_HINTS)):
+            text = _outside(ASSIGNED, lambda match: self._assigned(match, is_code), text)
         return text
 
     def known(self) -> frozenset[str]:

@@ -81,6 +81,7 @@ SHAPES = (
     ),
 )
 ASSIGNED_HINTS = ("pass", "pwd", "secret", "token", "credential", "key")
+ALL_HINTS = (*ASSIGNED_HINTS, *(hint for _, hints, _ in SHAPES for hint in hints))
 # From the word that tells on, since a key's beginning is found faster backwards; its first letter as a set, since
 # a search through megabytes then takes a third of the time.
 ASSIGNED = (

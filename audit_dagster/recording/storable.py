@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from itertools import islice
 from pathlib import PurePath
@@ -17,13 +17,14 @@ from typing import Any
 DEEPEST = 50
 LONGEST_TEXT = 100_000
 LONGEST_LIST = 10_000
-MOST = 10_000_000  # characters and values in all
+MOST = 10_000_000  # characters in one conversion
+_COST_OF_VALUE = 100  # as many characters: a hundred thousand values take half a second
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _LARGEST_INTEGER = 10**100
 _LONGEST_WORD = 1000
 _BETWEEN_WORDS = re.compile(r"[\s\"',;&]")
 _LAST_WORD = re.compile(rf"[\s\"',;&][^\s\"',;&]{{0,{_LONGEST_WORD}}}\Z")
-_type_name = type.__dict__["__name__"].__get__  # whatever a metaclass says
+type_name: Callable[[type], str] = type.__dict__["__name__"].__get__  # whatever a metaclass says
 
 
 class Storable:
@@ -37,7 +38,9 @@ class Storable:
 
     def convert(self, value: Any, depth: int = 0) -> Any:
         """The JSON form of `value`."""
-        self._left -= 1
+        if depth == 0:
+            self._left = MOST
+        self._left -= _COST_OF_VALUE
         if self._left <= 0:
             return self._mark("…")
         try:
@@ -45,7 +48,7 @@ class Storable:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a tool's object may raise anything when it is looked at
-            return self._mark(self.text(f"<{_type_name(type(value))}: {_type_name(type(error))}>"))
+            return self._mark(self.text(f"<{type_name(type(value))}: {type_name(type(error))}>"))
 
     def text(self, value: str) -> str:
         """`value` with NUL and lone surrogates made visible, and cut where it is very long."""
@@ -61,35 +64,36 @@ class Storable:
         return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
 
     def _convert(self, value: Any, depth: int) -> Any:
-        if value is None or isinstance(value, bool):
+        kind = type(value)  # not what its `__class__` says
+        if value is None or value is True or value is False:
             return value
-        if isinstance(value, str):
+        if issubclass(kind, str):
             return self.text(value)
-        if isinstance(value, int):
+        if issubclass(kind, int):
             value = int.__int__(value)
             return value if abs(value) < _LARGEST_INTEGER else self._mark(self.text(hex(value)))
-        if isinstance(value, float):
+        if issubclass(kind, float):
             value = float.__float__(value)
             return value if math.isfinite(value) else self._mark(str(value))
-        if isinstance(value, (datetime, date, time)):
+        if issubclass(kind, (datetime, date, time)):
             return self.text(value.isoformat())
-        if isinstance(value, PurePath) or _type_name(type(value)) in {"UUID", "datetime64", "timedelta64"}:
+        if issubclass(kind, PurePath) or type_name(kind) in {"UUID", "datetime64", "timedelta64"}:
             return self.text(str(value))
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            beginning = bytes(value)[: self._longest_text + 1]
+        if issubclass(kind, (bytes, bytearray, memoryview)):
+            beginning = bytes(memoryview(value))[: self._longest_text + 1]
             return self._mark(self.text(beginning.decode("utf-8", "backslashreplace")))
         if depth >= DEEPEST:
-            return self._mark(f"<{_type_name(type(value))} deeper than {DEEPEST} levels>")
-        return self._container(value, depth)
+            return self._mark(f"<{type_name(kind)} deeper than {DEEPEST} levels>")
+        return self._container(value, kind, depth)
 
-    def _container(self, value: Any, depth: int) -> Any:
-        if isinstance(value, Mapping):
+    def _container(self, value: Any, kind: type, depth: int) -> Any:
+        if issubclass(kind, Mapping):
             return self._mapping(value, depth)
-        if isinstance(value, (list, tuple, set, frozenset)):
+        if issubclass(kind, (list, tuple, set, frozenset)):
             return [item if item is _CUT else self.convert(item, depth + 1) for item in self._first_of(value)]
         shape = getattr(value, "shape", None)
         if isinstance(shape, tuple) and math.prod(shape) > self._longest_list:
-            return self._mark(self.text(f"<{_type_name(type(value))} of shape {shape}>"))
+            return self._mark(self.text(f"<{type_name(kind)} of shape {shape}>"))
         for name in ("item", "tolist", "to_dict"):  # numpy scalars and arrays, pandas frames
             method = getattr(value, name, None)
             if callable(method) and (name != "item" or getattr(value, "size", 1) == 1):
@@ -103,7 +107,7 @@ class Storable:
                 made[_CUT] = _CUT
                 break
             key, item = pair
-            name = key if isinstance(key, str) else self.convert(key, depth + 1)
+            name = key if issubclass(type(key), str) else self.convert(key, depth + 1)
             name = self.text(name if isinstance(name, str) else str(name))
             while name in made:  # 1 and "1" are two keys in Python and one in JSON
                 name = self._mark(f"{name}'{len(made)}")

@@ -60,9 +60,7 @@ def open_connection(server: PostgresSettings) -> Connection[Any]:
 def _advice(server: PostgresSettings, message: str) -> str:
     place = f"PostgreSQL at {server.host}:{server.port}"
     if "password" in message or "authentication" in message or ("role" in message and "does not exist" in message):
-        return (
-            f"{place} refused the login of '{server.user}': correct POSTGRES_USER and POSTGRES_PASSWORD"
-        )
+        return f"{place} refused the login of '{server.user}': correct POSTGRES_USER and POSTGRES_PASSWORD"
     if "does not exist" in message:
         return f"{place} has no database '{server.db}': create it, or correct POSTGRES_DB"
     reason = " ".join(message.split()) or "no answer"

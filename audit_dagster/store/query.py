@@ -71,10 +71,11 @@ def append(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str
     Raises DatabaseError where the database cannot take any.
     """
     import psycopg
+    from psycopg.errors import ProgramLimitExceeded, StatementTooComplex
 
     try:
         return _append_at_once(connection, entries) if entries else []
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
+    except (psycopg.DataError, psycopg.IntegrityError, ProgramLimitExceeded, StatementTooComplex) as error:
         if len(entries) == 1:
             return [f"refused: {_first_line(error)}"]
     except psycopg.Error as error:

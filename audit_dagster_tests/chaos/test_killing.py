@@ -36,9 +36,9 @@ SERVER_KILLS = 10 * SCALE
 _WORKERS = 4
 _SHARE = OPERATIONS // _WORKERS
 _WORKER = Path(__file__).with_name("workers.py")
-_LONGEST_DRAINER_LIFE_SECONDS = 1.0
+_LONGEST_DRAINER_LIFE_SECONDS = 1.5
 _LONGEST_SERVER_LIFE_SECONDS = 0.5
-_INSERT_SECONDS = 0.002  # so that many a drainer is killed while rows are stored
+_INSERT_SECONDS = 0.001  # so that many a drainer is killed while rows are stored
 _fate = random.Random(8)  # noqa: S311 - chance, not secrecy
 
 

@@ -54,9 +54,10 @@ def test_a_command_that_could_not_be_kept_is_not_run_again(settings: Settings) -
     run("true", os.fsdecode(b"\xff"))
     run("true", "--password=hunter22")
     plan = make_plan(AuditService().recent_entries(), ScriptConfig())
-    assert [step.argv for step in plan.steps] == [["true", "x" * 120_000]]
+    asks = ["true", "--password=${SECRET:PASSWORD}"]
+    assert [step.argv for step in plan.steps] == [["true", "x" * 120_000], asks]
     assert {item.reason for item in plan.left_out} == {
-        "its command could not be kept as it was: it held a secret, or bytes that are no text"
+        "its command could not be kept as it was: it was too long, or had bytes that are no text"
     }
 
 

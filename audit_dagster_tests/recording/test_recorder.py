@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -119,21 +119,6 @@ def test_one_logger_may_be_entered_again_and_inside_itself(settings: Settings) -
     assert sorted(map(str, results)) == ["{'which': 'inner'}", "{'which': 'outer'}", "{}"]
 
 
-def test_names_notes_and_keys_that_cannot_be_looked_at(settings: Settings) -> None:
-    class Angry:
-        def __str__(self) -> str:
-            raise RuntimeError
-
-        __hash__ = object.__hash__
-
-    with log_custom_operation(Angry(), "odd") as logger:  # type: ignore[arg-type]
-        logger.add_parameter(Angry(), 2)  # type: ignore[arg-type]
-        logger.add_parameter("kept", 1)
-        logger.add_note(Angry())  # type: ignore[arg-type]
-    assert only_entry().tool_name == "<Angry: RuntimeError>"
-    assert only_entry().parameters["kept"] == 1
-
-
 def test_a_closed_stderr_does_not_write_into_the_spool(settings: Settings) -> None:
     code = f"{_RECORD_ONE.replace('pass', 'import os; os.write(2, bytes(5))')}"
     command = ["bash", "-c", '"$@" 2>&- || true', "bash", sys.executable, "-c", code]
@@ -142,66 +127,6 @@ def test_a_closed_stderr_does_not_write_into_the_spool(settings: Settings) -> No
     done = subprocess.run(["bash", "-c", '"$@" 2>&-', "bash", *run], check=False)
     assert done.returncode == 3
     assert {entry.operation for entry in AuditService().recent_entries()} == {"one", "run"}
-
-
-def test_a_nested_operation_knows_its_parent(settings: Settings) -> None:
-    with log_custom_operation("tool", "outer"), log_custom_operation("tool", "inner"):
-        pass
-    entries = {entry.operation: entry for entry in AuditService().recent_entries()}
-    assert entries["inner"].context["parent_operation_id"] == entries["outer"].operation_id
-    assert "parent_operation_id" not in entries["outer"].context
-
-
-def test_tasks_do_not_take_each_other_for_parents(settings: Settings) -> None:
-    async def work(name: str) -> None:
-        with log_custom_operation("tool", name):
-            await asyncio.sleep(0.01)
-
-    async def both() -> None:
-        await asyncio.gather(work("a"), work("b"))
-
-    asyncio.run(both())
-    assert all("parent_operation_id" not in entry.context for entry in AuditService().recent_entries())
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "nul \0, lone \ud800",
-        float("nan"),
-        float("-inf"),
-        b"\xff\x00",
-        10**5000,
-        {1: "a", "1": "b"},
-        object(),
-        [[[]]] * 3,
-        Path("x"),
-        {"deep": None},
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_any_value_is_stored(settings: Settings, value: object) -> None:
-    with log_custom_operation("tool", "odd") as logger:
-        logger.add_result("value", value)
-    assert "value" in only_entry().results
-
-
-def test_cycles_depth_and_angry_objects_are_stored_and_counted(settings: Settings) -> None:
-    class Angry:
-        def __str__(self) -> str:
-            raise RuntimeError("leave me alone")
-
-    cycle: list[object] = []
-    cycle.append(cycle)
-    deep: list[object] = []
-    for _ in range(3000):
-        deep = [deep]
-    with log_custom_operation("tool", "odd") as logger:
-        logger.add_result("cycle", cycle)
-        logger.add_result("deep", deep)
-        logger.add_result("angry", Angry())
-    assert only_entry().results["angry"] == "<Angry: RuntimeError>"
-    assert only_entry().context["sanitised"] == 3
 
 
 def test_numpy_and_pandas_values_become_json(settings: Settings) -> None:
@@ -289,35 +214,6 @@ def test_the_spool_is_private_and_empty_afterwards(settings: Settings) -> None:
         assert recent_logs() == []  # it runs still
     assert len(recent_logs()) == 1
     assert waiting(settings.spool_dir) == []
-
-
-def test_git_state_of_the_working_directory(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git: Callable[..., str]
-) -> None:
-    folder = tmp_path / "a repository"
-    folder.mkdir()
-    git("init", "--quiet", "--initial-branch=feature/analysis", folder)
-    (folder / "# odd").write_text("1")
-    monkeypatch.chdir(folder)
-    for message in ("unborn", "clean", "dirty"):
-        if message == "clean":
-            git("add", ".")
-            git("commit", "--quiet", "--message=first")
-        if message == "dirty":
-            (folder / "# odd").rename(folder / "renamed")
-            git("add", "--all")
-        with log_custom_operation("tool", message):
-            pass
-    head = git("rev-parse", "HEAD")
-    states = {
-        entry.operation: (entry.git_branch, entry.git_commit_hash, entry.git_dirty)
-        for entry in AuditService().recent_entries()
-    }
-    assert states == {
-        "unborn": ("feature/analysis", None, True),
-        "clean": ("feature/analysis", head, False),
-        "dirty": ("feature/analysis", head, True),
-    }
 
 
 _RECORD_ONE = """
