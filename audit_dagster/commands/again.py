@@ -42,7 +42,7 @@ _SCRIPT_NAME = "reproduce_commands.sh"
 )
 @click.pass_context
 def reproduce(
-    ctx: click.Context, output: Path | None, output_file: Path, form: str, include_failed: bool, **source: Any
+    ctx: click.Context, /, output: Path | None, output_file: Path, form: str, include_failed: bool, **source: Any
 ) -> None:
     """Write a bash script that runs operations again.
 

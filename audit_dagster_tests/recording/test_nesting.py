@@ -653,7 +653,10 @@ def test_a_traceback_that_cannot_be_told_costs_nothing_else(
     assert (entry.error_message, entry.context["traceback"]) == ("ValueError: x", "<no traceback: RuntimeError>")
 
 
-def test_an_end_that_cannot_be_told_is_an_end(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_end_that_cannot_be_told_is_an_end(
+    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_warned", False)
     with operation("x") as logger:
         logger._recording._words = None  # type: ignore[assignment]
         logger._recording._watch = None  # type: ignore[assignment]
