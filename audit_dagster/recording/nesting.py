@@ -14,7 +14,6 @@ from _thread import RLock
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 from audit_dagster.recording.spool import is_locked, waiting
 
@@ -23,15 +22,9 @@ _GENERATOR, _ASYNC_GENERATOR = 0x20, 0x200  # of a code object's flags; importin
 _HERE = str(Path(__file__).parent) + os.sep
 
 
-class _Running(NamedTuple):
-    """An operation that goes on in this process: those around it, and the frame of the generator that began it."""
-
-    around: tuple[str, ...]
-    generator: FrameType | None
-
-
 _around: ContextVar[tuple[str, ...]] = ContextVar("audit_dagster_operations_around", default=())
-_running: dict[str, _Running] = {}
+# Those that go on in this process: which are around each, and the frame of the generator that began it, if one did.
+_running: dict[str, tuple[tuple[str, ...], FrameType | None]] = {}
 _told: str | None = None  # what this process was told when the first of them began, or when it was forked
 _is_fork = False
 _lock = RLock()
@@ -43,7 +36,7 @@ def current() -> str | None:
     """The id of the operation around; None where there is none, or none that is recorded."""
     for operation_id in reversed(_around.get()):
         operation = _running.get(operation_id)
-        if operation and not (operation.generator and operation.generator.f_back is None):  # no frame back: it waits
+        if operation and not (operation[1] and operation[1].f_back is None):  # without a frame back the generator waits
             return operation_id
     with _lock:
         return _told if _running or _is_fork else os.environ.get(PARENT_VARIABLE)
@@ -67,7 +60,7 @@ def enter(operation_id: str | None) -> Place:
             if not _running and not _is_fork:
                 _told = os.environ.get(PARENT_VARIABLE)
             around = tuple(one for one in _around.get() if one in _running)
-            _running[operation_id] = _Running(around, _generator())
+            _running[operation_id] = around, _generator()
             _around.set((*around, operation_id))
             _tell_children()
     return operation_id
@@ -101,8 +94,8 @@ def _is_generator(frame: FrameType) -> bool:
 
 
 def _tell_children() -> None:
-    whole = {name: operation for name, operation in _running.items() if operation.generator is None}
-    innermost = whole.keys() - {name for operation in whole.values() for name in operation.around}
+    around = {name: around for name, (around, generator) in _running.items() if generator is None}
+    innermost = around.keys() - {name for names in around.values() for name in names}
     told = innermost.pop() if len(innermost) == 1 else _told
     if told is None:
         os.environ.pop(PARENT_VARIABLE, None)

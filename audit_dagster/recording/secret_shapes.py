@@ -90,18 +90,17 @@ ASSIGNED = (
     r"(?:(?P<quote>\\{0,2}[\"'])(?P<quoted>[^\"'\n\\]+)|(?P<plain>[^\s\"',;&][^\s,;&]*))"
 )
 # "pwd: cannot …", "unexpected token: end": a program speaks, and names no value.
-_PROSE = re.compile(r"(?i:pwd|token): [a-z']{3,} [a-z']+")
+_PROSE = r"(?i:pwd|token): [a-z']{3,} [a-z']+"
 # `None`, `ask()`, `$PASSWORD`, `%s`, `{token}`, `***`, and the names of other secrets: `args.password`.
-_EXPRESSION = re.compile(
-    r"(?:None|True|False|null|true|false|str|int|bytes|bool|object)\b.*|[A-Za-z_][\w.]*[(\[].*|[$%{<*|].*|\.\.\..*"
-    r"|[a-z_.]*(?:password|passwd|pwd|secret|token|credentials?|key)[)\]}:.]*",
-    re.DOTALL,
+_EXPRESSION = (
+    r"(?s:(?:None|True|False|null|true|false|str|int|bytes|bool|object)\b.*|[A-Za-z_][\w.]*[(\[].*|[$%{<*|].*|\.\.\..*"
+    r"|[a-z_.]*(?:password|passwd|pwd|secret|token|credentials?|key)[)\]}:.]*)"
 )
 
 
 def is_expression(match: re.Match[str], value: str) -> bool:
     """Whether what `ASSIGNED` found, without quotes, is no value but names one, or is prose."""
-    return _EXPRESSION.fullmatch(value) is not None or _PROSE.match(match.string, match.start()) is not None
+    return bool(re.fullmatch(_EXPRESSION, value) or re.compile(_PROSE).match(match.string, match.start()))
 
 
 def is_login(text: str) -> bool:

@@ -22,8 +22,8 @@ _COST_OF_VALUE = 100  # as many characters: a hundred thousand values take half 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _LARGEST_INTEGER = 10**100
 _LONGEST_WORD = 1000
-_BETWEEN_WORDS = re.compile(r"[\s\"',;&]")
-_LAST_WORD = re.compile(rf"[\s\"',;&][^\s\"',;&]{{0,{_LONGEST_WORD}}}\Z")
+_BETWEEN_WORDS = r"[\s\"',;&]"
+_LAST_WORD = rf"[\s\"',;&][^\s\"',;&]{{0,{_LONGEST_WORD}}}\Z"
 type_name: Callable[[type], str] = type.__dict__["__name__"].__get__  # whatever a metaclass says
 
 
@@ -133,8 +133,10 @@ _CUT = "… (there are more)"
 def beginning(text: str, longest: int) -> str:
     """The beginning of a long text, up to a word's end: half a secret would not be known for one."""
     kept = text[:longest]
-    last_word = _LAST_WORD.search(kept, max(0, len(kept) - _LONGEST_WORD - 1))
-    return kept[: last_word.start()] if last_word and len(text) > longest else kept
+    if len(text) <= longest:
+        return kept
+    last_word = re.compile(_LAST_WORD).search(kept, max(0, len(kept) - _LONGEST_WORD - 1))
+    return kept[: last_word.start()] if last_word else kept
 
 
 def ending(text: str, longest: int) -> str:
@@ -142,5 +144,5 @@ def ending(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     kept = text[-longest:]
-    first_word = _BETWEEN_WORDS.search(kept, 0, _LONGEST_WORD)
+    first_word = re.search(_BETWEEN_WORDS, kept[:_LONGEST_WORD])
     return kept[first_word.end() :] if first_word else kept
