@@ -25,6 +25,7 @@ from typing import Any
 
 from audit_dagster.recording.nesting import PARENT_VARIABLE
 from audit_dagster.recording.recorder import Recording
+from audit_dagster.recording.storable import ending
 from audit_dagster.recording.tool_code import program_file
 
 _TAIL_BYTES = 4000
@@ -159,7 +160,9 @@ class _Relay:
 
 
 def _error(code: int, tail: bytes) -> str:
-    lines = tail.decode("utf-8", "replace").strip()
+    text = tail.decode("utf-8", "replace")
+    # Not from the middle of a word: half a secret is not known as one.
+    lines = (ending(text, len(text) - 1) if len(tail) == _TAIL_BYTES else text).strip()
     return lines or (f"ended by signal {-code}" if code < 0 else f"exit code {code}")
 
 
