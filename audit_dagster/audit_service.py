@@ -20,7 +20,7 @@ from audit_dagster.errors import AuditError, InvalidInputError
 from audit_dagster.recording.drainer import DELIVERED_NAME
 from audit_dagster.recording.spool import is_locked, waiting
 from audit_dagster.recording.switch import Switch, read_switch, write_switch
-from audit_dagster.settings import Settings
+from audit_dagster.settings import Settings, nearest_env_file
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -216,9 +216,7 @@ def decided_where(settings: Settings, switch: Switch) -> str | None:
         return str(settings.config_file)
     if _SWITCH_VARIABLE in os.environ:
         return f"{_SWITCH_VARIABLE} in the environment"
-    from dotenv import find_dotenv
-
-    return f"{_SWITCH_VARIABLE} in {find_dotenv(usecwd=True)}"
+    return f"{_SWITCH_VARIABLE} in {nearest_env_file()}"
 
 
 def _spool_status(settings: Settings | None, problems: list[str]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from audit_dagster.errors import AuditError, InvalidInputError
 from audit_dagster.render import visible
 from audit_dagster.report_service import write_script
 from audit_dagster.reproduction import crate as crates
-from audit_dagster.reproduction.chain import SHA256, Chain, FileFacts, chain, followed, hashes, made
+from audit_dagster.reproduction.chain import Chain, chain, followed, hashes, made
+from audit_dagster.reproduction.ground import SHA256, FileFacts
 from audit_dagster.reproduction.plan import ScriptConfig
 from audit_dagster.reproduction.words import UNWRITABLE
 from audit_dagster.settings import Settings

@@ -89,7 +89,7 @@ class Settings(NamedTuple):
 
 
 def _merged(environ: Mapping[str, str]) -> dict[str, str]:
-    env_file = _nearest_env_file()
+    env_file = nearest_env_file()
     if env_file is None:
         return dict(environ)
     from dotenv import dotenv_values
@@ -101,7 +101,8 @@ def _merged(environ: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in from_file.items() if value is not None}, **environ}
 
 
-def _nearest_env_file() -> Path | None:
+def nearest_env_file() -> Path | None:
+    """The `.env` that counts: the working directory's, or the next one above."""
     try:
         here = Path.cwd()
     except OSError:

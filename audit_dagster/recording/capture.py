@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from audit_dagster.recording import nesting
 from audit_dagster.recording.git_state import GitQuestion, GitState, repository_around
+from audit_dagster.recording.redact import Redactor
+from audit_dagster.recording.storable import Storable
 
 _KEPT_VARIABLES = (
     "CI",
@@ -21,6 +23,7 @@ _KEPT_VARIABLES = (
     "MCP_SESSION",
     "MCP_USER",
 )
+_LONGEST_COMMAND = 4_000_000  # longer than what a system takes as one command
 Json = dict[str, Any]
 
 
@@ -101,6 +104,23 @@ def begin_form(
         form["context"]["tool"]["git"] = git
         dirty += [(tools, git)] if tools.dirty else []
     return Begin(form, dirty)
+
+
+def kept_words(command: list[str] | None) -> list[str] | None:
+    """A command's words as they can be kept."""
+    return command and Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command)
+
+
+def written_form(form: Json, command: list[str] | None, redactor: Redactor) -> Json:
+    """A form that is storable, with its command, as it may be written: without secrets."""
+    words = kept_words(command)
+    redactor.argv(words or ())  # first, for what it teaches
+    written = redactor.form(form)
+    written |= {name: form[name] for name in ("operation_id", "timestamp")}  # these have to stay what they are
+    written["command"] = words and redactor.argv(words)
+    if written["command"] != command:
+        written["context"]["command_is_exact"] = False
+    return written
 
 
 def process_command() -> list[str] | None:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from audit_dagster.recording import capture, nesting
 from audit_dagster.recording.recorder import Recording, error_text, harmless
+from audit_dagster.recording.storable import Storable
+from audit_dagster.recording.tool_code import file_of
 
 TOOL = "_audit_dagster_tool"  # of a command that was given to record_cli
 LOST = "this command is not recorded"
@@ -79,7 +81,7 @@ class Operation:
         recording = Recording(*_names(self._ctx))
         _tell_parameters(recording, self._ctx)
         command = capture.process_command() if words_of_process.get() else None
-        recording.start(command, code_file=_code_file(self._ctx.command.callback))
+        recording.start(command, code_file=file_of(self._ctx.command.callback))
         self._recording, self._place = recording, nesting.enter(recording.operation_id)
 
     def _end(self, ending: _Ending) -> None:
@@ -95,7 +97,7 @@ class Operation:
             return
         nesting.leave(self._place)
         recording.results["exit_code"] = ending.exit_code
-        success = ending.exit_code == 0 and recording.results.get("success", True) is not False
+        success = ending.exit_code == 0 and Storable().convert(recording.results.get("success", True)) is not False
         recording.finish(success=success, error_message=ending.message, error=ending.error)
 
     def __enter__(self) -> Operation:
@@ -211,9 +213,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, IOBase) or type(value).__name__ in _FILE_TYPES:
         return str(getattr(value, "name", type(value).__name__))
     return value
-
-
-def _code_file(callback: Any) -> str | None:
-    while hasattr(callback, "__wrapped__"):
-        callback = callback.__wrapped__
-    return getattr(getattr(callback, "__code__", None), "co_filename", None)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from functools import cached_property, wraps
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from audit_dagster.recording.recorder import harmless, log_custom_operation
+from audit_dagster.recording.shapes import in_its_shape
+from audit_dagster.recording.tool_code import file_of
 
 if TYPE_CHECKING:
     from inspect import Signature
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200  # of a code object's flags; importing inspect costs 10 ms
 
 
 def recorded(
@@ -34,48 +34,10 @@ def recorded(
     def decorate(function: Any) -> Any:
         if isinstance(function, (classmethod, staticmethod)):
             return type(function)(decorate(function.__func__))
-        return _in_its_shape(function, _Calls(function, tool, operation, results))
+        calls = _Calls(function, tool, operation, results)
+        return in_its_shape(function, calls.begin, calls.keep)
 
     return cast("Callable[[_Function], _Function]", decorate)
-
-
-def _in_its_shape(function: Any, calls: _Calls) -> Any:
-    """The recording function is called, awaited or iterated over, as the function itself is."""
-
-    @wraps(function)
-    def called(*arguments: Any, **keywords: Any) -> Any:
-        with calls.begin(arguments, keywords) as logger:
-            return calls.keep(logger, function(*arguments, **keywords))
-
-    @wraps(function)
-    async def awaited(*arguments: Any, **keywords: Any) -> Any:
-        with calls.begin(arguments, keywords) as logger:
-            return calls.keep(logger, await function(*arguments, **keywords))
-
-    @wraps(function)
-    def generated(*arguments: Any, **keywords: Any) -> Any:
-        # Who has taken enough closes it: that is no failure.
-        with calls.begin(arguments, keywords) as logger, contextlib.suppress(GeneratorExit):
-            return calls.keep(logger, (yield from function(*arguments, **keywords)))
-
-    @wraps(function)
-    async def async_generated(*arguments: Any, **keywords: Any) -> AsyncIterator[Any]:
-        with calls.begin(arguments, keywords), contextlib.suppress(StopAsyncIteration):
-            source = function(*arguments, **keywords)
-            following = anext(source)
-            while True:
-                item = await following
-                try:
-                    following = source.asend((yield item))
-                except GeneratorExit:
-                    await source.aclose()
-                    return
-                except BaseException as error:
-                    following = source.athrow(error)
-
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-    shapes = ((_COROUTINE, awaited), (_GENERATOR, generated), (_ASYNC_GENERATOR, async_generated))
-    return next((shape for flag, shape in shapes if flags & flag), called)
 
 
 class _Calls:
@@ -93,7 +55,7 @@ class _Calls:
         """The logger of one call, with its parameters."""
         logger = log_custom_operation(self._tool, self._operation)
         with harmless("the parameters of a call are not recorded"):
-            logger._code_file = getattr(getattr(self._function, "__code__", None), "co_filename", None)
+            logger._code_file = file_of(self._function)
             self._tell_parameters(logger, arguments, keywords)
         return logger
 

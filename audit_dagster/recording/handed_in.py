@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 LARGEST = 16 * 1024 * 1024  # bytes
 _SCHEMA = Path(__file__).parents[1] / "log-entry.schema.json"
-_LONGEST_COMMAND = 4_000_000
 _LONGEST_STEP = 60
 _MOST_ERRORS = 100
 _GIT = ("git_branch", "git_commit", "git_dirty")
@@ -206,16 +205,9 @@ def _form(entry: Json, replaced: int, settings: Settings) -> Json:
     """The whole log entry as it may be written: filled in, storable, without secrets."""
     filled = _filled_in(entry)
     command = filled.pop("command")
-    # These two were checked, and have to stay what they are.
-    made = {name: filled.pop(name) for name in ("operation_id", "timestamp")}
-    made["operation_id"] = made["operation_id"].lower()
+    filled["operation_id"] = filled["operation_id"].lower()
     storable, redactor = Storable(), Redactor({**os.environ, **settings.given})
-    words = command and Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command)
-    redactor.argv(words or ())  # first, for what it teaches
-    made |= redactor.form(storable.convert(filled))
-    made["command"] = words and redactor.argv(words)
-    if made["command"] != command:
-        made["context"]["command_is_exact"] = False
+    made = capture.written_form(storable.convert(filled), command, redactor)
     if storable.changed + replaced:
         made["context"]["sanitised"] = storable.changed + replaced
     return made

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 
-from audit_dagster.recording.spool import is_locked, waiting
+from audit_dagster.recording.spool import has_end, is_locked, waiting
 
 PARENT_VARIABLE = "AUDIT_PARENT_OPERATION"
 _GENERATOR, _ASYNC_GENERATOR = 0x20, 0x200  # of a code object's flags; importing inspect would cost 10 ms
@@ -47,7 +47,8 @@ def goes_on(operation_id: str, spool_dir: Path) -> bool:
     if operation_id in _running or not (_is_fork or _is_worker()):
         return True
     try:
-        return any(path.stem.endswith(operation_id) and _has_no_end(path) for path in waiting(spool_dir))
+        own = (path for path in waiting(spool_dir) if path.stem.endswith(operation_id))
+        return any(is_locked(path) and not has_end(path) for path in own)  # the drainer locks those that have one
     except OSError:
         return False
 
@@ -101,10 +102,6 @@ def _tell_children() -> None:
         os.environ.pop(PARENT_VARIABLE, None)
     else:
         os.environ[PARENT_VARIABLE] = told
-
-
-def _has_no_end(path: Path) -> bool:
-    return is_locked(path) and path.read_bytes().count(b"\n") == 1  # the drainer locks those that have one
 
 
 def _is_worker() -> bool:

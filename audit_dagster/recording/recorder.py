@@ -11,10 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import wraps
 from os import PathLike
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from audit_dagster.errors import AuditError
 from audit_dagster.recording import capture, drainer, nesting
@@ -30,8 +29,6 @@ from audit_dagster.settings import Settings
 _LONGEST_NAME = 500  # an index of PostgreSQL takes 2,700 bytes
 _LONGEST_ERROR = 10_000
 _LONGEST_TRACEBACK = 20_000
-_LONGEST_COMMAND = 4_000_000  # longer than what a system takes as one command
-_COROUTINE, _GENERATOR = 0x80, 0x20  # of a code object's flags; importing inspect would cost 10 ms
 _warned = False
 Json = dict[str, Any]
 
@@ -77,8 +74,7 @@ class Recording:
     ) -> None:
         self._redactor = Redactor({**os.environ, **settings.given}, self.secret_parameters)
         self._words = (command or [])[1:]
-        words = command and Storable(_LONGEST_COMMAND, _LONGEST_COMMAND).convert(command)
-        self._redactor.argv(words or ())  # first, for what it teaches
+        self._redactor.argv(capture.kept_words(command) or ())  # first, for what it teaches
         told = self._told(Storable())
         self._watch = Watch([self.inputs, self._words, told["parameters"]], questions.directory or "/")
         context = dict(self.context)
@@ -90,11 +86,7 @@ class Recording:
             del begin.form["context"]["parent_operation_id"]
         for state, facts in begin.dirty:
             facts["patch"] = self._patch(settings, state)
-        form = self._redactor.form({**Storable().convert(begin.form), **told})
-        form |= {name: begin.form[name] for name in ("operation_id", "timestamp")}  # these have to stay what they are
-        form["command"] = words and self._redactor.argv(words)
-        if form["command"] != command:
-            form["context"]["command_is_exact"] = False
+        form = capture.written_form({**Storable().convert(begin.form), **told}, command, self._redactor)
         self._file = SpoolFile(settings.spool_dir, f"{time.time_ns()}-{form['operation_id']}", form)
         self.operation_id = form["operation_id"]
 
@@ -174,29 +166,16 @@ class log_custom_operation:  # noqa: N801 - the documented name
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Record each call, from its beginning to its end: a coroutine's and a generator's too."""
-        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+        from audit_dagster.recording.shapes import in_its_shape
 
-        @wraps(function)
-        def called(*args: Any, **keywords: Any) -> Any:
-            with self._again(function):
-                return function(*args, **keywords)
-
-        @wraps(function)
-        async def awaited(*args: Any, **keywords: Any) -> Any:
-            with self._again(function):
-                return await function(*args, **keywords)
-
-        @wraps(function)
-        def generated(*args: Any, **keywords: Any) -> Any:
-            with self._again(function):
-                return (yield from function(*args, **keywords))
-
-        return awaited if flags & _COROUTINE else generated if flags & _GENERATOR else called
+        return cast("Callable[..., Any]", in_its_shape(function, lambda *_: self._again(function)))
 
     def _again(self, function: Callable[..., Any]) -> log_custom_operation:
+        from audit_dagster.recording.tool_code import file_of
+
         tool_name, operation, started = self._name
         again = log_custom_operation(tool_name, operation, started=started)
-        again._code_file = getattr(getattr(function, "__code__", None), "co_filename", None)
+        again._code_file = file_of(function)
         return again
 
     def add_parameter(self, name: str, value: Any) -> None:

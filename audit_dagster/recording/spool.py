@@ -135,6 +135,11 @@ def read_lines(descriptor: int) -> Iterator[dict[str, Any]]:
             yield _parsed(line)
 
 
+def has_end(path: Path) -> bool:
+    """Whether the operation of this file has ended. Raises OSError."""
+    return path.read_bytes().count(b"\n") > 1
+
+
 def is_locked(path: Path) -> bool:
     """Whether this file is not to be taken: a living process holds its lock, or it belongs to another user.
 

@@ -41,6 +41,13 @@ def program_file(argv: list[str]) -> str | None:
     return next((place for place in places if os.access(place, os.X_OK)), None)
 
 
+def file_of(function: Any) -> str | None:
+    """The file with a function's own code, whatever decorators there are around it."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return getattr(getattr(function, "__code__", None), "co_filename", None)
+
+
 @cache
 def describe(code_file: str) -> tuple[dict[str, Any], str | None]:
     """What is known of the code in that file, and the folder in which its repository is to be looked for, if any.

@@ -6,7 +6,6 @@ Pure: entries in, entries out. Fetching the candidates is `provenance_service`'s
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,18 +13,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from audit_dagster.entry import LogEntry
+from audit_dagster.reproduction.ground import FileFacts, recorded_files
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
 # Every empty file has this content: that two operations have one says nothing about them.
 _EMPTY = hashlib.sha256(b"").hexdigest()
-
-
-class FileFacts(NamedTuple):
-    """A file as an operation found it; `sha256` is None where its content was not read."""
-
-    path: str
-    sha256: str | None
-    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +34,9 @@ class _Way(NamedTuple):
     operations: int
 
 
-def files_of(entry: LogEntry, kind: str) -> list[FileFacts]:
-    """The recorded `inputs` or `outputs` that have an absolute path; each path once."""
-    recorded = entry.context.get(kind)
-    found: dict[str, FileFacts] = {}
-    for facts in recorded if isinstance(recorded, list) else ():
-        path = facts.get("path") if isinstance(facts, dict) else None
-        if not isinstance(path, str) or not path.startswith("/"):
-            continue
-        digest, size = facts.get("sha256"), facts.get("size")
-        found[path] = FileFacts(
-            path,
-            digest if isinstance(digest, str) and SHA256.fullmatch(digest) else None,
-            size if isinstance(size, int) and size >= 0 else None,
-        )
-    return list(found.values())
-
-
 def hashes(entry: LogEntry, kind: str) -> set[str]:
     """The SHA-256 of an operation's `inputs` or `outputs`, as far as they are known."""
-    return {file.sha256 for file in files_of(entry, kind) if file.sha256}
+    return {file.sha256 for file in recorded_files(entry, kind) if file.sha256}
 
 
 def made(entry: LogEntry) -> set[str]:
@@ -133,6 +107,6 @@ def _beginnings(steps: list[LogEntry]) -> list[FileFacts]:
     known: set[str] = set()
     found: dict[FileFacts, None] = {}
     for step in steps:
-        found |= dict.fromkeys(file for file in files_of(step, "inputs") if file.sha256 not in known)
+        found |= dict.fromkeys(file for file in recorded_files(step, "inputs") if file.sha256 not in known)
         known |= made(step)
     return list(found)

@@ -20,8 +20,7 @@ from urllib.parse import quote
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.render import visible
-from audit_dagster.reproduction.chain import FileFacts, files_of
-from audit_dagster.reproduction.ground import repository_root
+from audit_dagster.reproduction.ground import FileFacts, recorded_files, repository_root
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 SCRIPT_NAME, ENTRIES_NAME, OUTPUTS_NAME = "reproduce.sh", "entries.json", "outputs"
@@ -60,7 +59,7 @@ def payload(entries: Iterable[LogEntry]) -> list[Payload]:
     """Every content that an operation left behind, once, by the order of the entries."""
     paths: dict[str, dict[str, None]] = {}
     for entry in entries:
-        for file in files_of(entry, "outputs"):
+        for file in recorded_files(entry, "outputs"):
             if file.sha256:
                 paths.setdefault(file.sha256, {})[file.path] = None
     names = _Names()
@@ -115,7 +114,9 @@ class _Maker:
 
     def action(self, entry: LogEntry) -> Json:
         """Describe the operation; a reference to it."""
-        files = {kind: [self._data(entry, file) for file in files_of(entry, kind)] for kind in ("inputs", "outputs")}
+        files = {
+            kind: [self._data(entry, file) for file in recorded_files(entry, kind)] for kind in ("inputs", "outputs")
+        }
         objects = [*files["inputs"], *self._parameters(entry)]
         action: Json = {
             "@type": "CreateAction",

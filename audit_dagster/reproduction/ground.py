@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.reproduction.words import UNWRITABLE
 
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNNAMEABLE = re.compile("[\n\x00\ud800-\udfff]")
 _HEADER = b"diff --git "
 
@@ -32,6 +32,14 @@ class Patch:
     exact: bool
     left_out: tuple[str, ...]
     content: bytes | None
+
+
+class FileFacts(NamedTuple):
+    """A file as an operation found it; `sha256` is None where its content was not read."""
+
+    path: str
+    sha256: str | None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,28 +138,36 @@ def patched_paths(patch: bytes) -> set[str]:
     return {_path(header).decode("utf-8", "surrogateescape") for header in headers}
 
 
-def files_of(entry: LogEntry, kind: str, root: str | None) -> list[File]:
-    """The recorded `inputs` or `outputs` that a script can name."""
+def recorded_files(entry: LogEntry, kind: str) -> list[FileFacts]:
+    """The recorded `inputs` or `outputs` that have an absolute path; each path once."""
     recorded = entry.context.get(kind)
-    found = {}
+    found: dict[str, FileFacts] = {}
     for facts in recorded if isinstance(recorded, list) else ():
         path = facts.get("path") if isinstance(facts, dict) else None
-        if not isinstance(path, str) or not path.startswith("/") or not _is_writable(path):
+        if not isinstance(path, str) or not path.startswith("/"):
             continue
         digest, size = facts.get("sha256"), facts.get("size")
-        found[path] = File(
-            path=below(path, root),
-            recorded_path=path,
-            sha256=digest if isinstance(digest, str) and _SHA256.fullmatch(digest) else None,
-            size=size if isinstance(size, int) and size > 0 else 0,
+        found[path] = FileFacts(
+            path,
+            digest if isinstance(digest, str) and SHA256.fullmatch(digest) else None,
+            size if isinstance(size, int) and size >= 0 else None,
         )
     return list(found.values())
+
+
+def files_of(entry: LogEntry, kind: str, root: str | None) -> list[File]:
+    """The recorded `inputs` or `outputs` that a script can name."""
+    return [
+        File(path=below(facts.path, root), recorded_path=facts.path, sha256=facts.sha256, size=facts.size or 0)
+        for facts in recorded_files(entry, kind)
+        if _is_writable(facts.path)
+    ]
 
 
 def _patch_facts(git: Any) -> dict[str, Any] | None:
     facts = git.get("patch") if isinstance(git, dict) else None
     digest = facts.get("sha256") if isinstance(facts, dict) else None
-    return facts if isinstance(digest, str) and _SHA256.fullmatch(digest) else None
+    return facts if isinstance(digest, str) and SHA256.fullmatch(digest) else None
 
 
 def _named(left_out: Any) -> tuple[str, ...]:

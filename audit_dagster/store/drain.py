@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, DatabaseError, EntryError
 from audit_dagster.recording.drainer import BACKOFF_NAME, DELIVERED_NAME, LOCK_NAME, LONGEST_BACKOFF_SECONDS
-from audit_dagster.recording.spool import PATCHES, SpoolError, is_locked, read_lines, waiting
+from audit_dagster.recording.spool import PATCHES, SpoolError, has_end, is_locked, read_lines, waiting
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
 from audit_dagster.store.query import append, keep_patch
@@ -185,7 +185,7 @@ def _take(path: Path, drained: Drained) -> _Held | None:
     except BlockingIOError:
         pass
     except (SpoolError, EntryError) as error:
-        _quarantine(path, str(error), drained)
+        _quarantine(path.parent, path, str(error), drained)
     os.close(descriptor)
     return None
 
@@ -210,7 +210,7 @@ def _store(connection: Connection[Any], held: list[_Held], drained: Drained) -> 
                 drained.stored += answer == "stored"
                 drained.duplicates += answer == "duplicate"
             else:
-                _quarantine(item.path, answer, drained)
+                _quarantine(item.path.parent, item.path, answer, drained)
         if {"stored", "duplicate"} & set(answers):
             with contextlib.suppress(OSError):
                 held[0].path.with_name(DELIVERED_NAME).touch(0o600)
@@ -234,11 +234,11 @@ def _store_patches(connection: Connection[Any], spool_dir: Path, drained: Draine
                 keep_patch(connection, content)
             path.unlink(missing_ok=True)
         else:
-            _quarantine(path, "a patch whose content does not fit its name", drained, spool_dir)
+            _quarantine(spool_dir, path, "a patch whose content does not fit its name", drained)
 
 
-def _quarantine(path: Path, reason: str, drained: Drained, spool_dir: Path | None = None) -> None:
-    folder = (spool_dir or path.parent) / QUARANTINE
+def _quarantine(spool_dir: Path, path: Path, reason: str, drained: Drained) -> None:
+    folder = spool_dir / QUARANTINE
     folder.mkdir(mode=0o700, exist_ok=True)
     (folder / f"{path.stem}.reason").write_text(f"{reason}\n", "utf-8")
     path.rename(folder / path.name)
@@ -260,7 +260,7 @@ def _only_drainer(spool_dir: Path, inherited: int | None = None) -> Iterator[Non
 
 def _has_ended(path: Path) -> bool:
     try:
-        return path.read_bytes().count(b"\n") > 1
+        return has_end(path)
     except OSError:
         return False
 

@@ -109,13 +109,13 @@ def stop_if_unused(state_dir: Path) -> bool:
     return True
 
 
-def is_running(state_dir: Path) -> bool:
-    """Whether it accepts connections."""
+def running(state_dir: Path) -> PostgresSettings | None:
+    """The server, where it accepts connections; it is neither started nor kept in use."""
     home = _real(state_dir)
     with _told(home):
         record = _read(home / "postgres")
         server = postmaster.find(record.data) if record else None
-        return server is not None and server.ready
+        return record.settings(server.port) if record and server and server.ready else None
 
 
 def _ensure(home: Path, folder: Path) -> PostgresSettings:

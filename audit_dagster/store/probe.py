@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from pathlib import Path
 from typing import NamedTuple
 
 from audit_dagster.errors import AuditError
 from audit_dagster.settings import PostgresSettings, Settings
 from audit_dagster.store import embedded
 from audit_dagster.store.connect import open_connection
-from audit_dagster.store.postmaster import SERVER_FILE
 from audit_dagster.store.query import fetch
 
 PATIENCE_SECONDS = 3
@@ -32,23 +29,12 @@ def probe(settings: Settings) -> Probe:
         return Probe(place, *_ask_patiently(settings.postgres))
     place = f"embedded server in {settings.state_dir}"
     try:
-        server = _running(settings.state_dir)
+        server = embedded.running(settings.state_dir)
     except (AuditError, OSError) as error:
         return Probe(place, None, str(error))
     if server is None:
         return Probe(place, None, "not running; it starts when it is needed")
     return Probe(place, *_ask_patiently(server))
-
-
-def _running(state_dir: Path) -> PostgresSettings | None:
-    """The embedded server, if it runs. `embedded.use` would start it, and keep it from stopping."""
-    if not embedded.is_running(state_dir):
-        return None
-    try:
-        found = json.loads((state_dir / "postgres" / SERVER_FILE).read_text())
-        return PostgresSettings(found["host"], found["port"], found["database"], found["user"], found["password"])
-    except (FileNotFoundError, ValueError, KeyError):  # it has just been removed
-        return None
 
 
 def _ask_patiently(server: PostgresSettings) -> tuple[bool, str | None]:

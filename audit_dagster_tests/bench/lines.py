@@ -196,7 +196,10 @@ def _bare_file(folder: Path) -> None:
 
 
 def _bare_file_and_git(folder: Path) -> None:
-    subprocess.run(["git", "status", "--porcelain=v2", "--branch", "-z"], check=True, capture_output=True)
+    # Without its locks it leaves the index as it is: to write it would make the other side ask again.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "status", "--porcelain=v2", "--branch", "-z"]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     _bare_file(folder)
 
 

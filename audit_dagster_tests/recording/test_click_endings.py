@@ -11,14 +11,11 @@ import click
 import pytest
 
 from audit_dagster import record_cli
-from audit_dagster.recording import recorder
 from audit_dagster.settings import Settings
-from audit_dagster_tests.recording.test_click_hook import entries, invoke, make_lab, only_entry, raising
+from audit_dagster_tests.recording.stored import entries, only_entry
+from audit_dagster_tests.recording.test_click_hook import invoke, make_lab, raising
 
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch, without_drainer: None) -> None:
-    monkeypatch.setattr(recorder, "_warned", False)
+pytestmark = pytest.mark.usefixtures("unwarned", "without_drainer")
 
 
 class UnsayableError(Exception):

@@ -12,26 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from audit_dagster import log_custom_operation, record_cli
-from audit_dagster.audit_service import AuditService
 from audit_dagster.cli import cli as audit
-from audit_dagster.entry import LogEntry
-from audit_dagster.recording import recorder
 from audit_dagster.settings import Settings
+from audit_dagster_tests.recording.stored import entries, only_entry
 
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch, without_drainer: None) -> None:
-    monkeypatch.setattr(recorder, "_warned", False)
-
-
-def entries() -> list[LogEntry]:
-    """In the order of their start."""
-    return AuditService().recent_entries(None)[::-1]
-
-
-def only_entry() -> LogEntry:
-    (entry,) = entries()
-    return entry
+pytestmark = pytest.mark.usefixtures("unwarned", "without_drainer")
 
 
 def names() -> list[tuple[str, str]]:

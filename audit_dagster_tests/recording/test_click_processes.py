@@ -15,16 +15,14 @@ import pytest
 import typer
 
 from audit_dagster import record_cli, set_global_logging
-from audit_dagster.recording import recorder
 from audit_dagster.settings import Settings
-from audit_dagster_tests.recording.test_click_hook import entries, invoke, only_entry
+from audit_dagster_tests.recording.stored import entries, only_entry
+from audit_dagster_tests.recording.test_click_hook import invoke
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text("utf-8")
 
 
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch, without_drainer: None) -> None:
-    monkeypatch.setattr(recorder, "_warned", False)
+pytestmark = pytest.mark.usefixtures("unwarned", "without_drainer")
 
 
 LAB = """

@@ -13,16 +13,11 @@ from pathlib import Path
 import pytest
 
 from audit_dagster.audit_service import AuditService
-from audit_dagster.entry import LogEntry
 from audit_dagster.recording.command import default_tool_name, flags_of
 from audit_dagster.settings import Settings
+from audit_dagster_tests.recording.stored import only_entry
 
 RUN = [sys.executable, "-m", "audit_dagster.cli", "run"]
-
-
-def only_entry() -> LogEntry:
-    (entry,) = AuditService().recent_entries()
-    return entry
 
 
 def run(*command: str, options: tuple[str, ...] = (), **keywords: object) -> subprocess.CompletedProcess[bytes]:

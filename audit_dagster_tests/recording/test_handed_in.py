@@ -27,7 +27,6 @@ from psycopg.rows import dict_row
 
 from audit_dagster import log_custom_operation, set_global_logging
 from audit_dagster.audit_service import AuditService
-from audit_dagster.entry import LogEntry
 from audit_dagster.errors import InvalidInputError
 from audit_dagster.recording import handed_in
 from audit_dagster.recording.redact import Redactor, is_secret_name
@@ -35,6 +34,7 @@ from audit_dagster.recording.spool import waiting
 from audit_dagster.settings import Settings
 from audit_dagster.store.drain import Drained, drain
 from audit_dagster.store.query import entry_from_row
+from audit_dagster_tests.recording.stored import only_entry
 
 LOG = [sys.executable, "-m", "audit_dagster.cli", "log"]
 BIN = Path(sys.prefix) / "bin"
@@ -47,11 +47,6 @@ def hand_in(**fields: Any) -> str:
     operation_id = handed_in.record(json.dumps({"tool_name": "model", "operation": "fit", **fields}).encode())
     assert operation_id is not None
     return operation_id
-
-
-def only_entry() -> LogEntry:
-    (entry,) = AuditService().recent_entries()
-    return entry
 
 
 def log(*words: str, given: bytes = b"", **keywords: Any) -> subprocess.CompletedProcess[str]:

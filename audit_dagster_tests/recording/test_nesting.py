@@ -432,12 +432,7 @@ with log_custom_operation("tool", "after" if pid else "after in the fork"):
     assert all(entry.success for entry in entries().values())
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing(settings: Settings, tmp_path: Path, method: str) -> None:
-    """Workers outlive the operation in which they began: then they name it no longer."""
-    script = tmp_path / "work.py"
-    script.write_text(
-        """
+WORKERS = """
 import multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
 from audit_dagster import log_custom_operation
@@ -477,7 +472,13 @@ if __name__ == "__main__":
     pool.close()
     pool.join()
 """
-    )
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(settings: Settings, tmp_path: Path, method: str) -> None:
+    """Workers outlive the operation in which they began: then they name it no longer."""
+    script = tmp_path / "work.py"
+    script.write_text(WORKERS)
     subprocess.run([sys.executable, script, method], check=True)
     found = parents()
     assert len(found) == 2 + 2 * 8 + 1

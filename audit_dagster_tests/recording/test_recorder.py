@@ -15,20 +15,15 @@ import pytest
 
 from audit_dagster import log_custom_operation, recent_logs, set_global_logging
 from audit_dagster.audit_service import AuditService
-from audit_dagster.entry import LogEntry
 from audit_dagster.recording import recorder
 from audit_dagster.recording.spool import waiting
 from audit_dagster.settings import Settings
+from audit_dagster_tests.recording.stored import only_entry
 
 
 @pytest.fixture(autouse=True)
 def _fresh_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "_warned", False)
-
-
-def only_entry() -> LogEntry:
-    (entry,) = AuditService().recent_entries()
-    return entry
 
 
 def test_the_documented_block(settings: Settings) -> None:

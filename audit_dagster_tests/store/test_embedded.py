@@ -161,7 +161,7 @@ def watchdog_pid(state_dir: Path) -> int:
 
 
 def test_starts_once_and_is_reused(state_dir: Path) -> None:
-    assert not embedded.is_running(state_dir)
+    assert not embedded.running(state_dir)
     assert not embedded.stop(state_dir)
     assert not state_dir.exists(), "looking creates nothing"
 
@@ -175,11 +175,11 @@ def test_starts_once_and_is_reused(state_dir: Path) -> None:
     first = postmaster_pid(state_dir)
     assert embedded.use(state_dir) == server
     assert postmaster_pid(state_dir) == first
-    assert embedded.is_running(state_dir)
+    assert embedded.running(state_dir)
 
     assert embedded.stop(state_dir)
     assert not embedded.stop(state_dir)
-    assert not embedded.is_running(state_dir)
+    assert not embedded.running(state_dir)
     again = embedded.use(state_dir)
     assert again.password == server.password
     assert ask(again, "SELECT value FROM kept") == 42
@@ -233,17 +233,17 @@ def test_stays_while_one_uses_it_and_ends_when_the_last_is_killed(made: Path, sh
         one.kill()
         one.wait()
         time.sleep(0.8)
-        assert embedded.is_running(made)
+        assert embedded.running(made)
         other.kill()
         other.wait()
-        wait_until(lambda: not embedded.is_running(made))
+        wait_until(lambda: not embedded.running(made))
     wait_until(lambda: processes(made) == [])
 
 
 def test_release_lets_it_end(made: Path, short_idle: None) -> None:
     embedded.use(made)
     time.sleep(0.6)
-    assert embedded.is_running(made)
+    assert embedded.running(made)
     embedded.release(made)
     embedded.release(made)
     wait_until(lambda: processes(made) == [])
@@ -288,7 +288,7 @@ def test_killed_postmaster_is_replaced(made: Path) -> None:
     ask(server, "CREATE TABLE kept AS SELECT 42 AS value")
     killed = postmaster_pid(made)
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: not embedded.is_running(made))
+    wait_until(lambda: not embedded.running(made))
     again = embedded.use(made)
     assert postmaster_pid(made) != killed
     assert ask(again, "SELECT value FROM kept") == 42
@@ -304,7 +304,7 @@ def test_number_of_a_killed_postmaster_was_used_again(made: Path) -> None:
     with subprocess.Popen(["sleep", "60"], user=data.stat().st_uid, cwd="/") as stranger:
         pid_file = data / "postmaster.pid"
         pid_file.write_text(pid_file.read_text().replace(str(killed), str(stranger.pid), 1))
-        assert not embedded.is_running(made)
+        assert not embedded.running(made)
         assert not embedded.stop(made)
         assert ask(embedded.use(made), "SELECT 1") == 1
         assert stranger.poll() is None
