@@ -29,6 +29,7 @@ hypothesis.settings.load_profile(os.environ.get("AUDIT_TEST_PROFILE", "normal"))
 
 TEMPLATE = "audit_template"
 REAL_LOGS = Path(__file__).parents[2] / "shared" / "data" / "rtgs-logs"
+needs_real_logs = pytest.mark.skipif(not REAL_LOGS.is_dir(), reason="the lab's real logs are not beside this checkout")
 _numbers = itertools.count(1)
 
 

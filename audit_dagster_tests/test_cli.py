@@ -14,7 +14,7 @@ import pytest
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.settings import Settings
-from audit_dagster_tests.conftest import REAL_LOGS, make_entry
+from audit_dagster_tests.conftest import REAL_LOGS, make_entry, needs_real_logs
 
 Store = Callable[..., list[LogEntry]]
 
@@ -228,7 +228,7 @@ def test_import_names_what_it_refuses(settings: Settings, tmp_path: Path) -> Non
     assert "broken.md" in done.stderr
 
 
-@pytest.mark.skipif(not REAL_LOGS.is_dir(), reason="the lab's real logs are not beside this checkout")
+@needs_real_logs
 def test_the_labs_real_logs(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     done = audit("import", REAL_LOGS, "--timezone", "America/Chicago")
     assert done.stdout == "39 read, 39 stored, 0 already there, 0 refused\n"

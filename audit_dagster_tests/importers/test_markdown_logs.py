@@ -19,10 +19,9 @@ from audit_dagster.entry import LogEntry
 from audit_dagster.errors import EntryError, InvalidInputError
 from audit_dagster.importers.markdown_logs import MAX_BYTES, find_logs, is_execution_log, parse_log, read_logs
 from audit_dagster.importers.outcome import NO_ERROR_TEXT, Read, Refused
+from audit_dagster_tests.conftest import REAL_LOGS, needs_real_logs
 
 CHICAGO = ZoneInfo("America/Chicago")
-REAL_LOGS = Path(__file__).parents[2].parent / "shared" / "data" / "rtgs-logs"
-needs_real_logs = pytest.mark.skipif(not REAL_LOGS.is_dir(), reason=f"the real logs are not at {REAL_LOGS}")
 
 RESULTS = {
     "success": True,

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from audit_dagster.recording.redact import Redactor, is_secret_name
-from audit_dagster_tests.conftest import REAL_LOGS
+from audit_dagster_tests.conftest import REAL_LOGS, needs_real_logs
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_texts_without_secrets(text: str) -> None:
     assert Redactor({}).text(text) == text
 
 
-@pytest.mark.skipif(not REAL_LOGS.is_dir(), reason="the lab's real logs are not beside this checkout")
+@needs_real_logs
 def test_real_logs_have_none() -> None:
     logs = [path for path in REAL_LOGS.rglob("*") if path.is_file()]
     assert len(logs) >= 39

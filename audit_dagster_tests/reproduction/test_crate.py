@@ -30,7 +30,7 @@ from audit_dagster.provenance_service import write_crate
 from audit_dagster.reproduction.chain import FileFacts
 from audit_dagster.reproduction.crate import Description, describe, payload
 from audit_dagster.settings import Settings
-from audit_dagster_tests.conftest import REAL_LOGS, make_entry
+from audit_dagster_tests.conftest import REAL_LOGS, make_entry, needs_real_logs
 
 METADATA = "ro-crate-metadata.json"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
@@ -424,7 +424,7 @@ def hostile_entry(folder: Path, texts: list[str]) -> LogEntry:
     )
 
 
-@pytest.mark.skipif(not REAL_LOGS.is_dir(), reason=f"the real logs are not at {REAL_LOGS}")
+@needs_real_logs
 def test_the_real_logs(settings: Settings, issues: Callable[..., Issues]) -> None:
     outcomes = list(read_logs([REAL_LOGS], ZoneInfo("America/Chicago")))
     entries = [outcome.entry for outcome in outcomes if isinstance(outcome, Read)]

@@ -11,7 +11,7 @@ from audit_dagster.entry import LogEntry
 from audit_dagster.errors import InvalidInputError
 from audit_dagster.importers.markdown_logs import is_execution_log, parse_log
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, make_plan
-from audit_dagster_tests.conftest import REAL_LOGS
+from audit_dagster_tests.conftest import REAL_LOGS, needs_real_logs
 
 START = datetime(2023, 6, 1, 14, 30, 22, tzinfo=UTC)
 
@@ -393,6 +393,7 @@ class TestGround:
         failed = plan_of(entry(1, results=results, success=False), include_failed=True)
         assert failed.steps[0].expected_exit_code == expected
 
+    @needs_real_logs
     def test_the_real_logs(self) -> None:
         """For each of the 39 it says what can be run again, and why the rest cannot."""
         found = [
