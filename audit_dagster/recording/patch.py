@@ -37,7 +37,8 @@ _PRIVATE_KEY = re.compile(  # in one line, or in several that have each a sign i
     r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----(?:[^\n]*?-----END [A-Z ]*-----"
     r"|[^\n]*(?:\n[+ -](?!-----END)[A-Za-z0-9+/=:,. -]*\r?)*(?:\n[+ -]-----END [A-Z ]*-----)?)"
 )
-_last: tuple[GitState, frozenset[str], Patch] | None = None
+# The last of each repository: one operation after the other needs it again.
+_latest: dict[str, tuple[GitState, frozenset[str], Patch]] = {}
 
 
 class Patch(NamedTuple):
@@ -64,11 +65,11 @@ class _Change(NamedTuple):
 
 def make_patch(state: GitState, redactor: Redactor, folder: Path) -> Patch:
     """The patch of a dirty working tree, made in a folder of its own inside `folder`. Raises PatchError, OSError."""
-    global _last  # noqa: PLW0603 - one operation after the other in the same tree needs it again
     known = redactor.known()
-    if _last is None or _last[0] is not state or _last[1] != known:  # an equal state may stand for another content
-        _last = (state, known, _made(state, redactor, folder))
-    return _last[2]
+    made = _latest.get(state.root)
+    if made is None or made[0] is not state or made[1] != known:  # an equal state may stand for another content
+        made = _latest[state.root] = (state, known, _made(state, redactor, folder))
+    return made[2]
 
 
 def _made(state: GitState, redactor: Redactor, folder: Path) -> Patch:

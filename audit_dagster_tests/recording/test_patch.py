@@ -557,6 +557,20 @@ def test_secrets_that_are_known_later_make_another_patch(repository: Path) -> No
     assert b"planted" not in make_patch(state, Redactor({"TOKEN": "planted"}), scratch).content
 
 
+def test_two_repositories_are_each_remembered(repository: Path, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool's own code lies in a second one, so that the two are asked for in turn."""
+    other = make_repository(repository.parent / "other", git, monkeypatch)
+    scratch = repository.parent / "scratch"
+    scratch.mkdir()
+    states = []
+    for folder in (repository, other):
+        (folder / "text.txt").write_text("changed\n")
+        states.append(GitQuestion(str(folder)).answer())
+    first, second = ([make_patch(state, Redactor({}), scratch) for state in states] for _ in range(2))
+    assert [id(one) for one in first] == [id(one) for one in second]
+    assert first[0] is not first[1]
+
+
 # ---- Any set of changes ----
 
 NAMES = (
