@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,7 @@ def json_comment(form: Mapping[str, Any]) -> str:
     return text.replace("--", "\\u002d\\u002d").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
+@lru_cache(maxsize=10_000)  # scripts repeat their words
 def shell_word(text: str) -> str:
     """One bash word that is `text` byte for byte."""
     return shlex.quote(text)

@@ -45,7 +45,8 @@ def reproduction_script(plan: Plan, generated: datetime, config: ScriptConfig) -
         generated=generated.isoformat(timespec="seconds"),
         span=[moment.astimezone(zone).date() for moment in (plan.start, plan.end) if moment is not None],
         plan_id=plan_id(plan),
-        steps=[_written(step, zone, patched) for step in plan.steps],
+        total=len(plan.steps),
+        steps=(_written(step, zone, patched) for step in plan.steps),
         any_commit="1" if any(step.commit for step in plan.steps) else "",
         left_out=[
             {"title": _title(left.entry), "started": _moment(left.entry, zone), "reason": left.reason}
@@ -72,6 +73,18 @@ class _Piece(NamedTuple):
     text: str
 
 
+class _Word(NamedTuple):
+    """A word of a command: as `text`, or in `pieces` where there are any.
+
+    People break a command before each word with a dash in front, a "flag"; the words after it, its values, stay with
+    it. Before the first flag are the "program" and its "argument"s.
+    """
+
+    place: str
+    text: str
+    pieces: list[_Piece]
+
+
 class _Declared(NamedTuple):
     words: list[str]
     codes: str
@@ -79,7 +92,7 @@ class _Declared(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Written:
-    """A step as the template needs it. `lines` are the command's words; unless all are `plain`, it takes `pieces`."""
+    """A step as the template needs it."""
 
     number: int
     title: str
@@ -90,9 +103,7 @@ class _Written:
     warnings: list[_Declared]
     note: str | None
     declarations: list[_Declared]
-    plain: bool
-    lines: list[list[str]]
-    pieces: list[list[list[_Piece]]]
+    words: list[_Word]
     echo_codes: str
     note_codes: str
     run_codes: str
@@ -104,8 +115,6 @@ def _written(step: Step, zone: tzinfo, patched: dict[str, set[str]]) -> _Written
     moment = _moment(entry, zone)
     executing = f"Executing: {title} ({moment})"
     note = visible(reproduction_note(entry.note) or "")
-    lines = _lines(step.argv)
-    plain = not step.secrets and (step.root is None or not any(step.root in word for word in step.argv))
     return _Written(
         number=step.number,
         title=title,
@@ -116,9 +125,7 @@ def _written(step: Step, zone: tzinfo, patched: dict[str, set[str]]) -> _Written
         warnings=[_Declared([warning], _codes(warning)) for warning in _warnings(step)],
         note=note,
         declarations=[_Declared(words, _codes(*words)) for words in _declarations(step, moment, patched)],
-        plain=plain,
-        lines=lines,
-        pieces=[] if plain else [[_pieces(word, step) for word in line] for line in lines],
+        words=list(_words(step)),
         echo_codes=_codes(executing),
         note_codes=_codes(note),
         run_codes=_codes(*step.argv),
@@ -199,19 +206,22 @@ def _declarations(step: Step, moment: str, patched: dict[str, set[str]]) -> Iter
         yield ["makes", file.path, file.sha256 or "-", str(file.size)]
 
 
-def _lines(argv: list[str]) -> list[list[str]]:
-    """Break a command as people do: each word with a dash in front starts a line, the words after it stay with it."""
-    lines = [[argv[0]]]
-    for word in argv[1:]:
-        if word.startswith("-"):
-            lines.append([word])
-        else:
-            lines[-1].append(word)
-    return lines
+def _words(step: Step) -> Iterator[_Word]:
+    place, after = "program", "argument"
+    for word in step.argv:
+        if place != "program" and word.startswith("-"):
+            place, after = "flag", "value"
+        yield _Word(place, word, _pieces(word, step))
+        place = after
 
 
 def _pieces(word: str, step: Step) -> list[_Piece]:
-    """The word, with the working tree in the place of the recorded root, and variables in the place of secrets."""
+    """The word, with the working tree in the place of the recorded root, and variables in the place of secrets.
+
+    None where it has neither.
+    """
+    if not step.secrets and (step.root is None or step.root not in word):
+        return []
     flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     path = below(value, step.root)
     if step.root and (path != value or value == step.root):
@@ -219,7 +229,8 @@ def _pieces(word: str, step: Step) -> list[_Piece]:
         pieces = [_Piece("", flag + equals), _Piece("tree", ""), *_texts(rest, step.secrets)]
     else:
         pieces = _texts(word, step.secrets)
-    return [piece for piece in pieces if piece.variable or piece.text] or [_Piece("", "")]
+    has_variables = any(piece.variable for piece in pieces)
+    return [piece for piece in pieces if piece.variable or piece.text] if has_variables else []
 
 
 def _texts(text: str, secrets: tuple[str, ...]) -> list[_Piece]:

@@ -40,7 +40,7 @@ def command_of(entry: LogEntry) -> list[str]:
             "its command could not be kept as it was: it was too long, or had bytes that are no text"
         )
     words = entry.command or _rebuilt(entry)
-    if any(UNWRITABLE.search(word) for word in words):
+    if UNWRITABLE.search("".join(words)):
         raise NotRunnableError("its command has a character that no script can carry (NUL or half a surrogate pair)")
     return list(words)
 
@@ -66,14 +66,18 @@ def as_console_script(words: list[str], root: str | None) -> list[str]:
 def is_audit_command(words: list[str]) -> bool:
     """`audit-dagster …` and `rtgs audit …`, also as an interpreter's script; `run -- COMMAND` records another tool."""
     words = words[:4]
-    if words and _PYTHON.fullmatch(PurePosixPath(words[0]).name):
+    if words and _PYTHON.fullmatch(_name(words[0])):
         words = words[2:] if words[1:2] == ["-m"] else words[1:]
     if not words:
         return False
-    program = PurePosixPath(words[0]).name
+    program = _name(words[0])
     if program in {"audit-dagster", "audit_dagster", "audit_dagster.cli"}:
         return words[1:2] != ["run"]
     return program in {"rtgs", "audit_dagster.rtgs"} and words[1:2] == ["audit"]
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def is_destructive(entry: LogEntry) -> bool:

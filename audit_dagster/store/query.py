@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,19 +26,23 @@ def sql(name: str) -> bytes:
 
 def fetch(connection: Connection[Any], name: str, **parameters: Any) -> list[Row]:
     """All rows of a named query, as mappings. Raises DatabaseError in one sentence."""
+    return list(_rows(connection, name, parameters))
+
+
+def fetch_entries(connection: Connection[Any], name: str, **parameters: Any) -> list[LogEntry]:
+    """The rows of a query over `audit_logs` as entries."""
+    return [entry_from_row(row) for row in _rows(connection, name, parameters)]
+
+
+def _rows(connection: Connection[Any], name: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
     import psycopg
     from psycopg.rows import dict_row
 
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(sql(name), parameters).fetchall()
+            yield from cursor.execute(sql(name), parameters)
     except (psycopg.Error, UnicodeError) as error:
         raise _told(error, f"the database could not answer '{name}'") from error
-
-
-def fetch_entries(connection: Connection[Any], name: str, **parameters: Any) -> list[LogEntry]:
-    """The rows of a query over `audit_logs` as entries."""
-    return [entry_from_row(row) for row in fetch(connection, name, **parameters)]
 
 
 def entry_from_row(row: Row) -> LogEntry:

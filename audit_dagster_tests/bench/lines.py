@@ -17,8 +17,9 @@ from audit_dagster.report_service import ReportService
 from audit_dagster.reports.windows import day_window
 from audit_dagster.store.connect import open_connection
 from audit_dagster.store.query import fetch_entries, sql
-from audit_dagster_tests.bench.measure import Line, Target, clocked, cpus, interleaved, process, told, walls
+from audit_dagster_tests.bench.measure import Line, Target, clocked, cpus, interleaved, peaks, process, told, walls
 from audit_dagster_tests.bench.world import World, recording_to, wait_until_drained
+from audit_dagster_tests.reproduction.lab import Repository, make_script, step
 
 _RECENT_LIMIT = 20
 _QUERIES = Path(__file__).parents[2] / "audit_dagster" / "store" / "queries"
@@ -56,6 +57,8 @@ print(time.perf_counter() - began)
 # rtgs-lab-tools as it is published, measured on 2026-11-24: a loop of operations, and one with its connection. Its git
 # calls are 12 ms of the first, and it hung for as long as a server accepted and did not answer.
 _ORIGINAL_IN_A_LOOP, _ORIGINAL_WITH_CONNECTION = 0.0135, 0.030
+# Its script of 1,000 steps: seconds, and megabytes.
+_ORIGINAL_SCRIPT, _ORIGINAL_MB = 0.14, 187
 
 
 def recent_by_size(world: World) -> Iterator[Line]:
@@ -171,6 +174,49 @@ def recorded_operations(world: World) -> Iterator[Line]:
             yield Line(f"one operation of many: {original}", median(ours), _ORIGINAL_IN_A_LOOP)
 
 
+def reproduction_script(world: World) -> Iterator[Line]:
+    """What does the script of a full day cost, to write and to read?"""
+    day, script = world.full_day.isoformat(), world.folder / "reproduce.sh"
+    days = ("--start-date", day, "--end-date", day, "--include-failed")
+    command = (_BIN / "audit-dagster", "reproduce", *days, script)
+    write = partial(process, command, world.environment(world.large), world.folder)
+    write()
+    written, read, floor = interleaved(
+        world.sizes.reports,
+        write,
+        partial(process, ("bash", "-n", script), world.environment(None), world.folder),
+        partial(process, _BARE_RECENT, world.environment(world.large), world.folder),
+    )
+    name, steps = f"a script of {world.sizes.per_day:,} steps", world.sizes.per_day / 1_000
+    against = "against the public original's rate, 2026-11-24"
+    limit = Target(1.4, "ours")
+    yield Line(f"{name}, the process: against bare click and psycopg with 20 rows", walls(written), walls(floor), limit)
+    yield Line(f"{name}, the process: {against}", walls(written), _ORIGINAL_SCRIPT * steps)
+    yield Line(f"{name}, memory: against that process", peaks(written), peaks(floor), Target(150, "ours"), in_mb=True)
+    yield Line(f"{name}, memory: against the public original's 1,000 steps", peaks(written), _ORIGINAL_MB, in_mb=True)
+    yield Line(f"{name}, read by bash -n: against writing it", walls(read), walls(written), Target(2, "ours"))
+
+
+def reproduction_step(world: World) -> Iterator[Line]:
+    """What does a script cost beyond its commands? They are `true`, at one commit."""
+    repository, count = _repository(world, "clean"), world.sizes.steps
+    environment = world.environment(None)
+    commit = subprocess.run(
+        ("git", "-C", repository, "rev-parse", "HEAD"), check=True, capture_output=True, text=True, env=environment
+    ).stdout.strip()
+    script, bare, logs = world.folder / "steps.sh", world.folder / "bare.sh", world.folder / "logs"
+    script.write_text(make_script(*[step(Repository(repository), commit, ["true"])] * count))
+    bare.write_text("".join(f"/bin/true >{logs}/step-{number}.log 2>&1\n" for number in range(count)))
+    logs.mkdir()
+    ours, floor = interleaved(
+        world.sizes.reports,
+        lambda: process(("bash", script, "--yes"), environment, repository),
+        lambda: process(("bash", bare), environment, repository),
+    )
+    name = f"one of a script's {count:,} steps: against its command and log"
+    yield Line(name, walls(ours) / count, walls(floor) / count, Target(0.030, "added"))
+
+
 def _recorded(world: World, code: str, folder: Path, measure: Callable[..., Any]) -> Any:
     """Measure a process of somebody who has recorded before; each run has to wake a drainer, and is drained after it.
 
@@ -225,5 +271,14 @@ def _repository(world: World, state: str) -> Path:
     return folder
 
 
-ALL = (recent_by_size, recent_by_floor, daily_report, recording_process, first_operation, recorded_operations)
+ALL = (
+    recent_by_size,
+    recent_by_floor,
+    daily_report,
+    recording_process,
+    first_operation,
+    recorded_operations,
+    reproduction_script,
+    reproduction_step,
+)
 __all__ = ["ALL"]

@@ -15,24 +15,21 @@ _HEADINGS = ("what", "ours", "floor", "added", "ratio", "target", "met")
 
 
 class Target(NamedTuple):
-    """At most so much: of the ratio, or, in seconds, of our side or of what it adds."""
+    """At most so much: of the ratio, or, in the line's unit, of our side or of what it adds."""
 
     value: float
     of: str = "ratio"
 
-    def __str__(self) -> str:
-        """As the table shows it."""
-        return f"<= {self.value:g}" if self.of == "ratio" else f"{self.of} <= {self.value * 1000:g} ms"
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One comparison, both sides measured in this run; seconds."""
+    """One comparison, both sides measured in this run; seconds, shown as milliseconds, or megabytes where `in_mb`."""
 
     name: str
     ours: float
     floor: float
     target: Target | None = None
+    in_mb: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """What the table shows."""
@@ -40,20 +37,31 @@ class Line:
         met = "-" if self.target is None else "yes" if found[self.target.of] <= self.target.value else "NO"
         return (
             self.name,
-            _ms(self.ours),
-            _ms(self.floor),
-            _ms(found["added"]),
+            *map(self._shown, (self.ours, self.floor, found["added"])),
             f"{found['ratio']:.2f}",
-            str(self.target or "-"),
+            self._limit(),
             met,
         )
 
+    def _limit(self) -> str:
+        if self.target is None:
+            return "-"
+        value, of = self.target
+        return f"<= {value:g}" if of == "ratio" else f"{of} <= {self._shown(value)}"
+
+    def _shown(self, value: float) -> str:
+        return f"{value:,.1f} MB" if self.in_mb else f"{value * 1000:,.2f} ms"
+
 
 class Spent(NamedTuple):
-    """What one run of a process took: on the clock, and user plus system CPU of it and the children it waited for."""
+    """What one run of a process took: on the clock, user plus system CPU of it and the children it waited for, memory.
+
+    `peak` is the largest resident size in megabytes (10**6 bytes) of it or of one of these children.
+    """
 
     wall: float
     cpu: float
+    peak: float
 
 
 def process(argv: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> Spent:
@@ -61,7 +69,7 @@ def process(argv: Sequence[str | Path], environment: Mapping[str, str], folder: 
     start = time.perf_counter()
     child = subprocess.Popen(argv, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
-    spent = Spent(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+    spent = Spent(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"{argv[:3]} ended with exit code {child.returncode}")
@@ -103,6 +111,11 @@ def cpus(spent: Sequence[Spent]) -> float:
     return median(item.cpu for item in spent)
 
 
+def peaks(spent: Sequence[Spent]) -> float:
+    """The median of the largest sizes, in megabytes."""
+    return median(item.peak for item in spent)
+
+
 def table(lines: Sequence[Line], *, markdown: bool) -> str:
     """The lines under their headings: aligned text, or a Markdown table."""
     rows = [_HEADINGS, *(line.cells() for line in lines)]
@@ -119,7 +132,3 @@ def table(lines: Sequence[Line], *, markdown: bool) -> str:
 
 def _aligned(cell: str, width: int, column: int) -> str:
     return cell.rjust(width) if column else cell.ljust(width)
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:,.2f} ms"

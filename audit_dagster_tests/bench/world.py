@@ -40,9 +40,10 @@ class Sizes:
     reports: int = 7
     operations: int = 200
     files: int = 5_000
+    steps: int = 1_000
 
 
-QUICK = Sizes(large=2_000, small=200, per_day=100, processes=1, queries=3, reports=1, operations=3, files=20)
+QUICK = Sizes(large=2_000, small=200, per_day=100, processes=1, queries=3, reports=1, operations=3, files=20, steps=5)
 
 
 @dataclass(frozen=True, slots=True)
