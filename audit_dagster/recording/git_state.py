@@ -63,13 +63,14 @@ class GitQuestion:
                 self._status = _start(_STATUS, root)
             except OSError as error:
                 self._error = f"git: {error.strerror}"
+            self._remote = _remote(self._folders[-1])  # while git is at work
 
     def answer(self) -> GitState:
         """The repository's state, as it was when the question was asked, or up to a second before."""
         if self._known is None:
             status, error = _ended(self._status) if self._status else (None, self._error)
-            remote = _remote(self._folders[-1])
-            self._known = GitState(self._root, error=error) if status is None else _parsed(self._root, status, remote)
+            failed = GitState(self._root, error=error)
+            self._known = failed if status is None else _parsed(self._root, status, self._remote)
             _seen[self._root] = (time.monotonic(), self._marks, self._known)
         return self._known
 

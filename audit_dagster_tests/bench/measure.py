@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+_MEASURED = """import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 _HEADINGS = ("what", "ours", "floor", "added", "ratio", "target", "met")
 
 
@@ -54,14 +59,10 @@ class Line:
 
 
 class Spent(NamedTuple):
-    """What one run of a process took: on the clock, user plus system CPU of it and the children it waited for, memory.
-
-    `peak` is the largest resident size in megabytes (10**6 bytes) of it or of one of these children.
-    """
+    """What one run of a process took: on the clock, and user plus system CPU of it and the children it waited for."""
 
     wall: float
     cpu: float
-    peak: float
 
 
 def process(argv: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> Spent:
@@ -69,7 +70,7 @@ def process(argv: Sequence[str | Path], environment: Mapping[str, str], folder: 
     start = time.perf_counter()
     child = subprocess.Popen(argv, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
-    spent = Spent(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
+    spent = Spent(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"{argv[:3]} ended with exit code {child.returncode}")
@@ -111,9 +112,12 @@ def cpus(spent: Sequence[Spent]) -> float:
     return median(item.cpu for item in spent)
 
 
-def peaks(spent: Sequence[Spent]) -> float:
-    """The median of the largest sizes, in megabytes."""
-    return median(item.peak for item in spent)
+def peak(argv: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> float:
+    """The largest resident size of a process, in megabytes (10**6 bytes).
+
+    It is the child of a small one: a process begins with the size of who started it.
+    """
+    return told((sys.executable, "-c", _MEASURED, *argv), environment, folder) * 1024 / 1e6
 
 
 def table(lines: Sequence[Line], *, markdown: bool) -> str:
