@@ -43,7 +43,7 @@ def server() -> Iterator[PostgresSettings]:
         patch.setenv("AUDIT_SERVER_IDLE_SECONDS", "1")
         place = embedded.use(state_dir)
         with open_connection(place) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("ALTER SYSTEM SET synchronous_commit = off")  # no test kills this server
             connection.execute("SELECT pg_reload_conf()")
             connection.execute(f"CREATE DATABASE {TEMPLATE}")
         with open_connection(_database_of(place, TEMPLATE)) as connection:

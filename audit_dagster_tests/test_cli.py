@@ -262,7 +262,8 @@ def test_a_section_that_is_deleted_is_out_of_the_script(settings: Settings, stor
     report.write_text(before + "### " + "### ".join(section for section in sections if "echo two" not in section))
     done = audit("reproduce", "--logs-dir", tmp_path, "--output-file", tmp_path / "again.sh")
     assert "2 of 2 operations, 2023-06-15 to 2023-06-15" in done.stdout
-    again = subprocess.run(["bash", tmp_path / "again.sh"], check=True, capture_output=True, text=True).stdout
+    command = ["bash", tmp_path / "again.sh", "--work", tmp_path / "work"]
+    again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert [line for line in again.splitlines() if line in {"one", "two", "three"}] == ["one", "three"]
 
 

@@ -201,7 +201,7 @@ def reproduction_script(world: World) -> Iterator[Line]:
 def reproduction_step(world: World) -> Iterator[Line]:
     """What does a script cost beyond its commands? They are `true`, at one commit."""
     repository, count = _repository(world, "clean"), world.sizes.steps
-    environment = world.environment(None)
+    environment = {**world.environment(None), "TMPDIR": str(world.folder)}
     commit = subprocess.run(
         ("git", "-C", repository, "rev-parse", "HEAD"), check=True, capture_output=True, text=True, env=environment
     ).stdout.strip()
