@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,12 @@ from audit_dagster.store import embedded
 from audit_dagster.store.connect import connect, open_connection
 from audit_dagster.store.migrate import migrate
 from audit_dagster.store.query import append
+
+# `make test &` and `nohup` have signals ignored, and every process that a test starts would go on ignoring them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# useradd and runuser, which not every root has on PATH.
+os.environ["PATH"] = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
 
 hypothesis.settings.register_profile("normal", max_examples=300, deadline=None)
 hypothesis.settings.register_profile("nightly", max_examples=20_000, deadline=None)

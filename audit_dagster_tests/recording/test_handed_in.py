@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -202,7 +203,7 @@ def test_files_are_recorded_by_their_content(
 
 
 def test_an_entry_knows_the_operation_around(settings: Settings) -> None:
-    code = f'echo \'{{"tool_name": "model", "operation": "fit"}}\' | {" ".join(LOG)} --json -'
+    code = f'echo \'{{"tool_name": "model", "operation": "fit"}}\' | {shlex.join(LOG)} --json -'
     run = [sys.executable, "-m", "audit_dagster.cli", "run", "--", "bash", "-c", code]
     subprocess.run(run, check=True, capture_output=True)
     entries = {entry.operation: entry for entry in AuditService().recent_entries()}

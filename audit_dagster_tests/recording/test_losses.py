@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def in_world(power: tuple[str, ...], setup: str, command: tuple[str, ...], out: 
         {setup}
         set +e
         "$@" >"$OUT/stdout" 2>"$OUT/stderr"; echo $? >"$OUT/code"
-        {" ".join(CLI)} postgres-logging-status >"$OUT/status"
+        {shlex.join(CLI)} postgres-logging-status >"$OUT/status"
     """
     words = [*power, "bash", "-c", script, "bash", *command]
     done = subprocess.run(words, env={**os.environ, "OUT": str(out)}, check=False, capture_output=True)

@@ -279,7 +279,7 @@ def test_without_audit_dagster_it_runs_on_with_one_line(
 ) -> None:
     there = tmp_path / "there"
     there.mkdir()
-    (there / "audit-dagster").write_text(f'#!/bin/sh\nexec {BIN}/audit-dagster "$@"\n')
+    (there / "audit-dagster").write_text(f'#!/bin/sh\nexec "{BIN}/audit-dagster" "$@"\n')
     (there / "audit-dagster").chmod(0o755)
     monkeypatch.setenv("PATH", f"{there}:/usr/bin:/bin")
     script = f"audit_record seq dash; seq 1; {how}; seq 2 | tail -n 1; seq 3; dash -c 'exit 5'; echo $?"
