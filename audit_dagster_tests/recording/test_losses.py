@@ -175,7 +175,7 @@ def test_a_disk_that_fills_while_the_tool_runs(
     disk.mkdir()
     monkeypatch.setenv("AUDIT_SPOOL_DIR", str(disk / "spool"))
     setup = f"mount -t tmpfs -o size=64k tmpfs '{disk}'; export FILL='{disk}/fill'"
-    then_store = f'"$@"; code=$?; {" ".join(CLI)} sync >/dev/null; exit $code'
+    then_store = f'"$@"; code=$?; {shlex.join(CLI)} sync >/dev/null; exit $code'
     found = in_world(OWN_MOUNTS, setup, ("bash", "-c", then_store, "bash", *tool.recorded), tmp_path / "out")
     check_unchanged(tool, found, b"the end of this operation is not recorded")
     assert one_loss(found.status)
