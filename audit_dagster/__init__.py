@@ -5,6 +5,7 @@ from typing import Any
 
 _HOMES = {
     "AuditError": "errors",
+    "AuditReportsComponent": "component",
     "AuditService": "audit_service",
     "LogEntry": "entry",
     "ReportService": "report_service",

@@ -2,12 +2,13 @@
 
 import dagster as dg
 
-from audit_dagster.defs import assets, checks, jobs, resources, schedules, sensors
+from audit_dagster.defs import assets, automation, checks, executor, jobs, observation, resources, schedules, sensors
 from audit_dagster.settings import Settings
 
 defs = dg.Definitions(
     assets=[
-        assets.audit_logs,
+        observation.audit_logs,
+        observation.tool_logs,
         assets.daily_report,
         assets.reproduction_script,
         assets.weekly_summary,
@@ -21,6 +22,7 @@ defs = dg.Definitions(
     ],
     jobs=[
         jobs.observe_audit_logs_job,
+        jobs.observe_tool_logs_job,
         jobs.daily_documents_job,
         jobs.weekly_summary_job,
         jobs.tool_stats_job,
@@ -28,12 +30,17 @@ defs = dg.Definitions(
     ],
     schedules=[
         schedules.observe_audit_logs_schedule,
+        schedules.observe_tool_logs_schedule,
         schedules.daily_documents_schedule,
         schedules.weekly_summary_schedule,
         schedules.tool_stats_schedule,
     ],
-    sensors=[sensors.failure_alerts_sensor, sensors.new_tools_sensor],
+    sensors=[
+        sensors.failure_alerts_sensor,
+        sensors.failed_runs_sensor,
+        sensors.new_tools_sensor,
+        automation.default_automation_condition_sensor,
+    ],
     resources={"audit": resources.audit_resource(Settings.load())},
-    # A process per step would cost seconds for documents that take milliseconds.
-    executor=dg.in_process_executor,
+    executor=executor.chosen_executor(Settings.load()),
 )

@@ -1,57 +1,130 @@
-"""Documents as files: written whole or not at all."""
+"""Documents as files, in a folder or an object store: written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote, urlsplit
 
-from audit_dagster.errors import AuditError
+from audit_dagster.errors import AuditError, ConfigurationError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+Place: TypeAlias = "Path | UPath"
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A file that was written, and how many operations it is about."""
 
-    path: Path
+    path: Place
     text: str
     operations: int
     failed: int
 
 
-def write_document(path: Path, text: str, operations: int, failed: int, mode: int = 0o644) -> Document:
+def place(text: str | os.PathLike[str]) -> Place:
+    """A local path, or with "://" a URL that fsspec knows, such as `s3://bucket/prefix`. Raises ConfigurationError."""
+    scheme, is_url, rest = os.fspath(text).partition("://")
+    if not isinstance(text, str) or not is_url:
+        return Path(text)
+    if scheme == "file":
+        return Path(unquote(urlsplit(text).path))
+    from fsspec import get_filesystem_class
+    from upath import UPath
+
+    try:
+        get_filesystem_class(scheme)
+        if scheme in _EXTRAS and not rest.partition("/")[0]:
+            raise ValueError("no bucket")
+        return UPath(text)
+    except ImportError as error:
+        advice = f"pip install 'audit-dagster[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else _one_line(error)
+        raise ConfigurationError(f"{text} needs a package that is not installed: {advice}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{text} cannot be used: give a folder, s3://BUCKET/… or gs://BUCKET/…") from error
+
+
+def write_document(path: Place, text: str, operations: int, failed: int, mode: int = 0o644) -> Document:
     """Write a file so that a reader finds the old one or the new one, never half of it. Raises AuditError.
 
-    A link stays one, and what it names is written; a device or a folder is refused.
+    A link stays one, and what it names is written; a device or a folder is refused. An object store knows no `mode`.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise AuditError(f"cannot write {path}: it is no file: choose another folder or file")
-    try:
-        with _replacing(target, mode) as draft:
-            draft.write_text(text, "utf-8", newline="\n")  # a command may hold a CR
-    except OSError as error:
-        raise AuditError(f"cannot write {path}: {error.strerror}: choose another folder or file") from error
+    if isinstance(path, Path):
+        with _told(path, "write", "choose another folder or file"):
+            _write_file(path, text, mode)
+    else:
+        with _told(path, "write", "correct the address, or the store's endpoint and credentials in the environment"):
+            _put(path, text.encode())
     return Document(path, text, operations, failed)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Place) -> str:
     """The text of a report that people may have edited. Raises AuditError where it cannot be read."""
-    try:
+    with _told(path, "read"):
         return path.read_text("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise AuditError(f"cannot read {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
-def _replacing(path: Path, mode: int) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def local_copies(paths: Iterable[Place]) -> Iterator[list[Path]]:
+    """The same files for programs that know local ones only: copies where need be, none of what does not exist.
+
+    The copies are gone afterwards. Raises AuditError where a file cannot be fetched.
+    """
+    with TemporaryDirectory(prefix="audit-dagster-") as folder:
+        yield [path if isinstance(path, Path) else _fetched(path, Path(folder)) for path in paths]
+
+
+def _fetched(path: UPath, folder: Path) -> Path:
+    copy = folder / path.name
+    with _told(path, "read"), contextlib.suppress(FileNotFoundError):
+        copy.write_bytes(path.read_bytes())
+    return copy
+
+
+def _put(path: UPath, content: bytes) -> None:
+    from upath.implementations.cloud import CloudPath
+
+    if not isinstance(path, CloudPath):  # which has no folders: making one would make a bucket
+        path.parent.mkdir(parents=True, exist_ok=True)
+    path.fs.pipe_file(path.path, content)
+
+
+def _write_file(path: Path, text: str, mode: int) -> None:
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise AuditError(f"cannot write {path}: it is no file: choose another folder or file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        yield draft
+        draft.write_text(text, "utf-8", newline="\n")  # a command may hold a CR
         draft.chmod(mode)
-        draft.replace(path)
+        draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(path: Place, verb: str, advice: str = "") -> Iterator[None]:
+    """What goes wrong becomes one sentence. The errors of object stores' libraries have no parent in common."""
+    expected: type[Exception] = OSError if isinstance(path, Path) else Exception
+    try:
+        yield
+    except expected as error:
+        absent = verb == "read" and isinstance(error, FileNotFoundError)  # stores say the key and no more
+        reason = os.strerror(errno.ENOENT) if absent else _one_line(error)
+        raise AuditError(f"cannot {verb} {path}: {reason}{advice and f': {advice}'}") from error
+
+
+def _one_line(error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split())[:200].rstrip(".") or type(error).__name__

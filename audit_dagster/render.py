@@ -26,7 +26,8 @@ _MARKDOWN_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _MARKDOWN_PLAIN = re.compile(r"[0-9A-Za-z .,:;/()'\"+=%-]*")
 _HTML_ENTITY = re.compile(r"&(?=#?\w+;)")
 _PLAIN_IN_DOUBLE_QUOTES = re.compile(r"[^\x00-\x1f\x7f\"$`\\!]*")
-_UNSAFE_IN_FILE_NAME = re.compile(rb"[^a-z0-9_.-]")
+# Of three dots the middle one: Dagster takes no key with `...`.
+_UNSAFE_IN_FILE_NAME = re.compile(rb"[^a-z0-9_.-]|(?<=\.)\.(?=\.)")
 _LONGEST_FILE_NAME = 100
 _COMPACT_JSON = json.JSONEncoder(separators=(",", ":"))
 

@@ -9,11 +9,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.audit_service import AuditService
-from audit_dagster.documents import Document, read_text, write_document
+from audit_dagster.documents import Document, Place, place, read_text, write_document
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, EntryError, InvalidInputError
 from audit_dagster.render import file_name
@@ -78,7 +77,7 @@ class ReportService:
                 tool_name=tool_name,
             )
             suffix = "" if tool_name is None else f"_{file_name(tool_name)}"
-            paths = {row["day"]: Path(output_dir) / f"{row['day']}{suffix}.md" for row in days}
+            paths = {row["day"]: place(output_dir) / f"{row['day']}{suffix}.md" for row in days}
             return [str(self.write_daily_report(connection, day, path, tool_name).path) for day, path in paths.items()]
 
     def generate_weekly_reports(
@@ -96,14 +95,14 @@ class ReportService:
         while mondays[-1] + timedelta(weeks=1) <= last:
             mondays.append(mondays[-1] + timedelta(weeks=1))
         with self.audit.database() as connection:
-            paths = {monday: Path(output_dir) / f"{week_name(monday)}.md" for monday in mondays}
+            paths = {monday: place(output_dir) / f"{week_name(monday)}.md" for monday in mondays}
             return {
                 week_name(monday): str(self.write_weekly_summary(connection, monday, path).path)
                 for monday, path in paths.items()
             }
 
     def write_daily_report(
-        self, connection: Connection[Any], day: date, path: Path | None = None, tool_name: str | None = None
+        self, connection: Connection[Any], day: date, path: Place | None = None, tool_name: str | None = None
     ) -> Document:
         """Write the report of a day, or of one tool's operations on it, to `path` or its place in AUDIT_REPORTS_DIR."""
         window = day_window(day, self.settings.zone)
@@ -113,7 +112,7 @@ class ReportService:
         failed = sum(not entry.success for entry in entries)
         return write_document(path or self.daily_path(day), text, len(entries), failed)
 
-    def write_weekly_summary(self, connection: Connection[Any], monday: date, path: Path | None = None) -> Document:
+    def write_weekly_summary(self, connection: Connection[Any], monday: date, path: Place | None = None) -> Document:
         """Write the summary of the ISO week from `monday`, to `path` or its place in AUDIT_REPORTS_DIR."""
         window = week_window(monday, self.settings.zone)
         before = week_window(monday - timedelta(weeks=1), self.settings.zone)
@@ -157,19 +156,19 @@ class ReportService:
         entries = self._entries(connection, day_window(day, self.settings.zone), None)
         return write_script(entries, self.script_path(day), ScriptConfig(), self.settings, connection)
 
-    def daily_path(self, day: date) -> Path:
+    def daily_path(self, day: date) -> Place:
         """daily/2023-06-15.md in AUDIT_REPORTS_DIR"""
         return self.settings.reports_dir / "daily" / f"{day}.md"
 
-    def script_path(self, day: date) -> Path:
+    def script_path(self, day: date) -> Place:
         """scripts/2023-06-15.sh in AUDIT_REPORTS_DIR"""
         return self.settings.reports_dir / "scripts" / f"{day}.sh"
 
-    def weekly_path(self, monday: date) -> Path:
+    def weekly_path(self, monday: date) -> Place:
         """weekly/2023-W24.md in AUDIT_REPORTS_DIR"""
         return self.settings.reports_dir / "weekly" / f"{week_name(monday)}.md"
 
-    def tool_path(self, monday: date, tool_name: str) -> Path:
+    def tool_path(self, monday: date, tool_name: str) -> Place:
         """tools/sensing-data/2023-W24.md in AUDIT_REPORTS_DIR"""
         return self.settings.reports_dir / "tools" / file_name(tool_name) / f"{week_name(monday)}.md"
 
@@ -197,7 +196,7 @@ def create_reproduction_script(
     InvalidInputError where the folder has no reports.
     """
     settings = Settings.load()
-    document, plan = write_script(logs_entries(logs_dir, settings), Path(output_file), ScriptConfig(), settings)
+    document, plan = write_script(logs_entries(logs_dir, settings), place(output_file), ScriptConfig(), settings)
     return script_info(document, plan, settings)
 
 
@@ -212,7 +211,7 @@ def create_custom_reproduction_script(
     """
     chosen = ScriptConfig.from_mapping(config)
     settings = Settings.load()
-    document, _ = write_script(logs_entries(logs_dir, settings), Path(output_file), chosen, settings)
+    document, _ = write_script(logs_entries(logs_dir, settings), place(output_file), chosen, settings)
     return str(document.path)
 
 
@@ -221,7 +220,7 @@ def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[L
 
     Raises InvalidInputError where the folder is missing, holds no reports, or a report's entry was damaged.
     """
-    folder = Path(logs_dir)
+    folder = place(logs_dir)
     if not folder.is_dir():
         raise InvalidInputError(
             f"there is no folder {folder}: write reports of days with operations with `audit-dagster report`"
@@ -244,7 +243,7 @@ def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[L
 
 def write_script(
     entries: Sequence[LogEntry],
-    path: Path,
+    path: Place,
     config: ScriptConfig,
     settings: Settings,
     connection: Connection[Any] | None = None,
@@ -261,7 +260,7 @@ def write_script(
 
 
 def write_plan(
-    entries: Sequence[LogEntry], path: Path | None, config: ScriptConfig, settings: Settings
+    entries: Sequence[LogEntry], path: Place | None, config: ScriptConfig, settings: Settings
 ) -> tuple[Document | None, str]:
     """The plan of a script as JSON, written to a file where one is named."""
     text = plan_json(make_plan(entries, config, _patches(entries, settings, None)))
@@ -296,14 +295,14 @@ def script_info(document: Document, plan: Plan, settings: Settings) -> dict[str,
     }
 
 
-def _report_entries(path: Path, text: str) -> list[LogEntry]:
+def _report_entries(path: Place, text: str) -> list[LogEntry]:
     try:
         return list(daily.entries_in(text))
     except EntryError as error:
         raise InvalidInputError(f"{path}: {error}: write the report anew, or take the section out") from error
 
 
-def _earlier_log(path: Path, text: str, settings: Settings) -> list[LogEntry]:
+def _earlier_log(path: Place, text: str, settings: Settings) -> list[LogEntry]:
     from audit_dagster.importers.markdown_logs import is_execution_log, parse_log
 
     if not is_execution_log(text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,9 +17,12 @@ from audit_dagster.errors import ConfigurationError
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+    from audit_dagster.documents import Place
+
 APP_NAME = "audit-dagster"
 DEFAULT_START_DATE = date(2023, 1, 1)
-_FOLDERS = ("AUDIT_STATE_DIR", "AUDIT_SPOOL_DIR", "AUDIT_REPORTS_DIR")
+_FOLDERS = ("AUDIT_STATE_DIR", "AUDIT_SPOOL_DIR", "AUDIT_REPORTS_DIR", "AUDIT_ALERTS_FILE")
+_chosen: dict[str, str] = {}
 _POSTGRES_NAMES = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
 
 
@@ -49,10 +52,13 @@ class Settings(NamedTuple):
     state_dir: Path
     spool_dir: Path
     config_file: Path
-    reports_dir: Path
+    reports: str
     timezone: str
     start_date: date
     start_date_chosen: bool
+    daily_at: time
+    weekly_at: time
+    executor: str
     logging_override: bool | None
     given: Mapping[str, str]
 
@@ -62,23 +68,33 @@ class Settings(NamedTuple):
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown)})"
 
     @property
+    def reports_dir(self) -> Place:
+        """Where documents go. Raises ConfigurationError where it is a URL of a kind that is not known here."""
+        from audit_dagster.documents import place  # a tool that records has no use for fsspec
+
+        return place(self.reports)
+
+    @property
     def zone(self) -> ZoneInfo:
         return zone_named(self.timezone, "AUDIT_TIMEZONE")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the environment and `.env`. Raises ConfigurationError that names the variable."""
-        values = _merged(os.environ if environ is None else environ)
+        values = _merged({**os.environ, **_chosen} if environ is None else environ)
         state_dir, spool_dir, config_file = _places(values)
         return cls(
             postgres=_postgres(values),
             state_dir=state_dir,
             spool_dir=spool_dir,
             config_file=config_file,
-            reports_dir=_absolute(values.get("AUDIT_REPORTS_DIR") or str(state_dir / "reports")),
+            reports=_folder_or_url(values.get("AUDIT_REPORTS_DIR") or str(state_dir / "reports")),
             timezone=_timezone(values.get("AUDIT_TIMEZONE")),
             start_date=_start_date(values.get("AUDIT_START_DATE")),
             start_date_chosen=bool(values.get("AUDIT_START_DATE")),
+            daily_at=_time_of_day(values, "AUDIT_DAILY_AT", time(0, 15)),
+            weekly_at=_time_of_day(values, "AUDIT_WEEKLY_AT", time(0, 30)),
+            executor=_executor(values.get("AUDIT_EXECUTOR")),
             logging_override=_switch(values.get("POSTGRES_LOGGING_STATUS")),
             given=_given(values),
         )
@@ -86,6 +102,15 @@ class Settings(NamedTuple):
     def child_environment(self) -> dict[str, str]:
         """This process's environment with these settings: for a child in another folder, out of `.env`'s reach."""
         return {**os.environ, **self.given}
+
+
+def choose(values: Mapping[str, str]) -> None:
+    """Let these variables win over the environment's, in this process and in those that it starts.
+
+    For a host whose own POSTGRES_* mean something else: the environment stays as it is.
+    """
+    _chosen.clear()
+    _chosen.update(values)
 
 
 def _merged(environ: Mapping[str, str]) -> dict[str, str]:
@@ -144,9 +169,13 @@ def _absolute(path: str) -> Path:
         raise ConfigurationError(f"there is no home folder for {path}: set HOME or AUDIT_STATE_DIR") from None
 
 
+def _folder_or_url(text: str) -> str:
+    return text if "://" in text else str(_absolute(text))
+
+
 def _given(values: Mapping[str, str]) -> dict[str, str]:
     ours = {name: value for name, value in values.items() if name.startswith(("POSTGRES_", "AUDIT_")) and value}
-    return {name: str(_absolute(value)) if name in _FOLDERS else value for name, value in ours.items()}
+    return {name: _folder_or_url(value) if name in _FOLDERS else value for name, value in ours.items()}
 
 
 def _postgres(values: Mapping[str, str]) -> PostgresSettings | None:
@@ -186,6 +215,25 @@ def _start_date(text: str | None) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(f"AUDIT_START_DATE is {text!r}: set it to a date as YYYY-MM-DD") from None
+
+
+def _executor(text: str | None) -> str:
+    if text and text not in ("in_process", "celery"):
+        raise ConfigurationError(f"AUDIT_EXECUTOR is {text!r}: set it to in_process or celery")
+    return text or "in_process"
+
+
+def _time_of_day(values: Mapping[str, str], name: str, default: time) -> time:
+    text = values.get(name)
+    if not text:
+        return default
+    try:
+        found = time.fromisoformat(text)
+        if text != f"{found:%H:%M}":  # nor seconds, nor a zone of its own
+            raise ValueError
+        return found
+    except ValueError:
+        raise ConfigurationError(f"{name} is {text!r}: set it to a time as HH:MM, such as {default:%H:%M}") from None
 
 
 def _switch(text: str | None) -> bool | None:

@@ -694,6 +694,7 @@ CONTRACT_VARIABLES = (
 CONTRACT_COMMANDS = (
     *CONTRACT_OPTIONS,
     *("run", "log", "shell-hook", "import", "init-db", "sync", "dev", "demo", "stop-server"),
+    *("alerts", "alerts list", "alerts ack", "alerts mute", "alerts unmute", "alerts test"),
 )
 
 

@@ -1,1 +1,1 @@
-"""Failures that wait in the outbox become one message to people."""
+"""What failed, fell silent or took too long becomes messages to people: the rules, the texts and the delivery."""

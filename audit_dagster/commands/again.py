@@ -23,7 +23,7 @@ _SCRIPT_NAME = "reproduce_commands.sh"
 
 @click.command()
 @click.argument("output", required=False, type=PATH)
-@click.option("--logs-dir", default="logs", show_default=True, type=PATH, help="Folder of reports.")
+@click.option("--logs-dir", default="logs", show_default=True, help="Folder of reports, or its URL.")
 @click.option("--output-file", default=_SCRIPT_NAME, show_default=True, type=PATH, help="The file, instead of OUTPUT.")
 @click.option("--recent", is_flag=True, help="From the database rather than from a folder.")
 @click.option("--minutes", type=click.IntRange(min=1), help="With --recent: only the last so many minutes.")
@@ -74,7 +74,7 @@ def reproduce(
 
 def _entries(
     service: AuditService,
-    logs_dir: Path,
+    logs_dir: str,
     recent: bool,
     minutes: int | None,
     start_date: str | None,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from audit_dagster.commands import PATH, plain
+from audit_dagster.commands import plain
 
 if TYPE_CHECKING:
     from audit_dagster.entry import LogEntry
@@ -46,8 +45,8 @@ def recent(limit: int, tool_name: str | None, minutes: int | None, as_json: bool
 @click.option("--start-date", required=True, help="First day, as YYYY-MM-DD.")
 @click.option("--end-date", required=True, help="Last day, as YYYY-MM-DD; it is included.")
 @click.option("--tool-name", help="Only this tool.")
-@click.option("--output-dir", default="logs", show_default=True, type=PATH, help="Folder to fill.")
-def report(start_date: str, end_date: str, tool_name: str | None, output_dir: Path) -> None:
+@click.option("--output-dir", default="logs", show_default=True, help="Folder to fill, or its URL.")
+def report(start_date: str, end_date: str, tool_name: str | None, output_dir: str) -> None:
     """Write a daily report, in Markdown, of each day on which anything ran.
 
     \b

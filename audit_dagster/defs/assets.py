@@ -1,4 +1,4 @@
-"""The audit log as Dagster sees it, and the documents made from it."""
+"""The documents made from the audit log."""
 
 import re
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from audit_dagster.defs.automation import make_when_late, remake_when_late, this_week_and_the_last
+from audit_dagster.defs.observation import audit_logs, tool_logs
 from audit_dagster.defs.partitions import (
     as_date,
     day_partitions,
@@ -17,7 +19,6 @@ from audit_dagster.defs.partitions import (
 from audit_dagster.defs.resources import AuditResource
 from audit_dagster.documents import Document
 from audit_dagster.render import file_name, markdown_block
-from audit_dagster.reports.windows import days_window
 from audit_dagster.store.query import fetch
 
 if TYPE_CHECKING:
@@ -27,27 +28,10 @@ _LONGEST_SHOWN = 20_000
 _ENTRY_COMMENT = re.compile(r"^<!-- audit-entry: .* -->\n", re.MULTILINE)
 
 
-@dg.observable_source_asset(
-    partitions_def=day_partitions,
-    group_name="audit",
-    description="The operations recorded in PostgreSQL. A day's data version changes whenever a row of it arrives.",
-)
-def audit_logs(context: dg.OpExecutionContext, audit: AuditResource) -> dg.DataVersionsByPartition:
-    """A data version for each day that has operations."""
-    settings = audit.settings()
-    keys = day_partitions.get_partition_keys()
-    if not keys:
-        return dg.DataVersionsByPartition({})
-    window = days_window(as_date(keys[0]), as_date(keys[-1]), settings.zone)
-    with audit.audit().database() as connection:
-        rows = fetch(connection, "day_versions", start=window.start, end=window.end, zone=settings.timezone)
-    context.log.info(f"{len(rows)} days have operations")
-    return dg.DataVersionsByPartition({str(row["day"]): row["version"] for row in rows})
-
-
 @dg.asset(
     deps=[audit_logs],
     partitions_def=day_partitions,
+    automation_condition=remake_when_late,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="audit",
     kinds={"markdown"},
@@ -63,6 +47,7 @@ def daily_report(context: dg.AssetExecutionContext, audit: AuditResource) -> Non
 @dg.asset(
     deps=[audit_logs],
     partitions_def=day_partitions,
+    automation_condition=remake_when_late,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="audit",
     kinds={"bash"},
@@ -82,8 +67,9 @@ def reproduction_script(context: dg.AssetExecutionContext, audit: AuditResource)
 
 
 @dg.asset(
-    deps=[audit_logs],
+    deps=[dg.AssetDep(audit_logs, partition_mapping=this_week_and_the_last)],
     partitions_def=week_partitions,
+    automation_condition=remake_when_late,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="audit",
     kinds={"markdown"},
@@ -97,8 +83,9 @@ def weekly_summary(context: dg.AssetExecutionContext, audit: AuditResource) -> N
 
 
 @dg.asset(
-    deps=[audit_logs],
+    deps=[tool_logs],
     partitions_def=week_tool_partitions,
+    automation_condition=make_when_late,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="audit",
     kinds={"markdown"},

@@ -15,7 +15,8 @@ import dagster as dg
 from audit_dagster.defs.assets import daily_report, known_tools, reproduction_script, tool_stats, weekly_summary
 from audit_dagster.defs.partitions import as_date, split_week_tool
 from audit_dagster.defs.resources import AuditResource
-from audit_dagster.errors import EntryError
+from audit_dagster.documents import Place, local_copies, read_text
+from audit_dagster.errors import AuditError
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports.totals import Totals, stated_totals
 from audit_dagster.reports.windows import Window, day_window, week_window
@@ -32,7 +33,7 @@ def daily_totals_equal_the_database(
     """The operations and failures that a daily report states are those in the database."""
     service = audit.service()
 
-    def place(key: str) -> tuple[Path, Window, str | None]:
+    def place(key: str) -> tuple[Place, Window, str | None]:
         return service.daily_path(as_date(key)), day_window(as_date(key), service.settings.zone), None
 
     return _compare_totals(_keys(context, daily_report), service, place)
@@ -45,7 +46,7 @@ def weekly_totals_equal_the_database(
     """The operations and failures that a weekly summary states are those in the database."""
     service = audit.service()
 
-    def place(key: str) -> tuple[Path, Window, str | None]:
+    def place(key: str) -> tuple[Place, Window, str | None]:
         return service.weekly_path(as_date(key)), week_window(as_date(key), service.settings.zone), None
 
     return _compare_totals(_keys(context, weekly_summary), service, place)
@@ -58,7 +59,7 @@ def tool_totals_equal_the_database(context: dg.AssetCheckExecutionContext, audit
     with service.audit.database() as connection:
         names = known_tools(connection)
 
-    def place(key: str) -> tuple[Path, Window, str | None]:
+    def place(key: str) -> tuple[Place, Window, str | None]:
         monday, tool_key = split_week_tool(key)
         tool_name = names.get(tool_key, tool_key)
         return service.tool_path(monday, tool_name), week_window(monday, service.settings.zone), tool_name
@@ -71,13 +72,13 @@ def script_is_sound(context: dg.AssetCheckExecutionContext, audit: AuditResource
     """`bash -n` and shellcheck accept the script."""
     service = audit.service()
     keys = _keys(context, reproduction_script)
-    paths = [str(service.script_path(as_date(key))) for key in keys]
-    complaints = [
-        complaint
-        for first in range(0, len(paths), _AT_ONCE)
-        for complaint in _complaints(paths[first : first + _AT_ONCE])
-    ]
-    return _result(len(paths), complaints)
+    with local_copies(service.script_path(as_date(key)) for key in keys) as paths:
+        complaints = [
+            complaint
+            for first in range(0, len(paths), _AT_ONCE)
+            for complaint in _complaints(paths[first : first + _AT_ONCE])
+        ]
+    return _result(len(keys), complaints)
 
 
 def _keys(context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition) -> list[str]:
@@ -88,7 +89,7 @@ def _keys(context: dg.AssetCheckExecutionContext, asset: dg.AssetsDefinition) ->
 
 
 def _compare_totals(
-    keys: list[str], service: ReportService, place: Callable[[str], tuple[Path, Window, str | None]]
+    keys: list[str], service: ReportService, place: Callable[[str], tuple[Place, Window, str | None]]
 ) -> dg.AssetCheckResult:
     differing = []
     with service.audit.database() as connection:
@@ -97,15 +98,15 @@ def _compare_totals(
             row = fetch(connection, "window_totals", start=window.start, end=window.end, tool_name=tool_name)[0]
             counted = Totals(row["operations"], row["failed"])
             try:
-                stated: Any = stated_totals(path.read_text("utf-8"))
-            except (OSError, EntryError) as error:
+                stated: Any = stated_totals(read_text(path))
+            except AuditError as error:
                 stated = str(error)
             if stated != counted:
                 differing.append(f"{key}: report {_text(stated)}, database {_text(counted)}")
     return _result(len(keys), differing)
 
 
-def _complaints(paths: list[str]) -> Iterator[str]:
+def _complaints(paths: list[Path]) -> Iterator[str]:
     for path in paths:
         read = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
         if read.returncode:

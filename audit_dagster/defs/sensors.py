@@ -1,10 +1,10 @@
-"""What is watched: failures that nobody was told of, and tools that nobody had seen."""
+"""What is watched: failures that nobody was told of, runs of the audit itself, and tools that nobody had seen."""
 
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from audit_dagster.alert_service import alerts_due
+from audit_dagster.alert_service import alerts_due, queue_run_failure
 from audit_dagster.defs.assets import known_tools
 from audit_dagster.defs.jobs import failure_alerts_job
 from audit_dagster.defs.partitions import tool_partitions
@@ -21,16 +21,31 @@ _IN_PROGRESS = [
 
 @dg.sensor(job=failure_alerts_job, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def failure_alerts_sensor(context: dg.SensorEvaluationContext, audit: AuditResource) -> dg.RunRequest | dg.SkipReason:
-    """Request one run while any failure is due. The outbox, not this sensor, knows who was told what."""
+    """Request one run while anything is due. The database, not this sensor, knows who was told what."""
     with audit.audit().database() as connection:
         if not alerts_due(connection):
-            return dg.SkipReason("no failure is waiting")
+            return dg.SkipReason("nothing is to be told")
     # Not older ones: a run that lost its machine says for ever that it is on its way.
     recent = datetime.now(UTC) - _LONGEST_RUN
     runs = dg.RunsFilter(job_name=failure_alerts_job.name, statuses=_IN_PROGRESS, created_after=recent)
     if context.instance.get_runs_count(runs):
         return dg.SkipReason("a run is on its way")
     return dg.RunRequest()
+
+
+@dg.run_failure_sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def failed_runs_sensor(context: dg.RunFailureSensorContext, audit: AuditResource) -> None:
+    """Put a failed run of this project into the queue of messages.
+
+    Where the database is what failed, this raises, and Dagster comes back to the run at its next tick.
+    """
+    run = context.dagster_run
+    settings = audit.settings()
+    base = settings.given.get("AUDIT_DAGSTER_URL")
+    url = f"{base.rstrip('/')}/runs/{run.run_id}" if base else None
+    error = context.failure_event.message or "it failed without a message"
+    with audit.audit().database() as connection:
+        queue_run_failure(connection, settings, run.run_id, run.job_name, error, url)
 
 
 @dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)

@@ -138,7 +138,7 @@ def _materialize(settings: Settings, days: list[date]) -> int:
 
 def _run_again(directory: Path, settings: Settings) -> _Again:
     script = directory / "reproduce.sh"
-    info = create_reproduction_script(settings.reports_dir / "daily", script)
+    info = create_reproduction_script(f"{settings.reports}/daily", script)
     clone = directory / "clone"
     subprocess.run(["git", "clone", "--quiet", str(directory / "station"), str(clone)], check=True)
     with (directory / "reproduce.log").open("w") as log:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -76,7 +75,7 @@ def record(raw: bytes) -> str | None:
     form = _form(entry, replaced, settings)
     end = {name: form.pop(name) for name in _AT_THE_END}
     try:
-        SpoolFile(settings.spool_dir, f"{time.time_ns()}-{form['operation_id']}", form).finish(end)
+        SpoolFile(settings.spool_dir, form).finish(end)
     except OSError as error:
         raise AuditError(f"the entry is not recorded: cannot write the spool {settings.spool_dir}: {error}") from error
     with harmless("the entry waits in the spool, and nobody could be started to store it"):

@@ -87,7 +87,7 @@ class Recording:
         for state, facts in begin.dirty:
             facts["patch"] = self._patch(settings, state)
         form = capture.written_form({**Storable().convert(begin.form), **told}, command, self._redactor)
-        self._file = SpoolFile(settings.spool_dir, f"{time.time_ns()}-{form['operation_id']}", form)
+        self._file = SpoolFile(settings.spool_dir, form)
         self.operation_id = form["operation_id"]
 
     def finish(self, *, success: bool, error_message: str | None, error: BaseException | None = None) -> None:

@@ -2,13 +2,19 @@
 
 A file is made as `.tmp`, locked, given its `begin` line and only then renamed to `.op`, so that a `.op` file whose lock
 is free and which has no `end` line belongs to a process that died. Every line carries its length and checksum.
+
+The operations of a spool are numbered from 1 on, so that one that never reaches the database is missed. The number is
+in the file's name, TIME-SPOOL-NUMBER-OPERATION.op, since the rename is what makes the operation: who dies before it
+takes no number, and who dies right after it leaves its number to the next one too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import time
 import weakref
 import zlib
 from collections.abc import Iterator
@@ -17,6 +23,11 @@ from typing import Any
 
 SUFFIX = ".op"
 PATCHES = "patches"
+COUNTER_NAME = "counter"
+_LONGEST_COUNTER = 64
+_LARGEST_NUMBER = 10**15
+_COUNTER_TRIES = 40
+_COUNTER_PAUSE_SECONDS = 0.0005
 _SHORTENED_ERROR = 200
 _kept_patches: set[Path] = set()
 _open_files: weakref.WeakSet[SpoolFile] = weakref.WeakSet()
@@ -29,10 +40,11 @@ class SpoolError(Exception):
 class SpoolFile:
     """The file of one running operation. The lock is held until `finish` or the death of the process."""
 
-    def __init__(self, folder: Path, name: str, begin: dict[str, Any]) -> None:
-        """Create `folder/name.op` with its begin line. Raises OSError."""
+    def __init__(self, folder: Path, begin: dict[str, Any]) -> None:
+        """Create the file of the operation in `folder`, with its begin line. Raises OSError."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = folder / f"{name}.tmp"
+        moment, operation_id = time.time_ns(), begin["operation_id"]
+        draft = folder / f"{moment}-{operation_id}.tmp"
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         self._descriptor: int | None = _above_streams(os.open(draft, flags, 0o600))
         _open_files.add(self)
@@ -41,7 +53,8 @@ class SpoolFile:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             _write(self._descriptor, line)
-            draft.rename(folder / f"{name}{SUFFIX}")
+            with _numbered(folder) as number:
+                draft.rename(folder / f"{moment}-{number}{operation_id}{SUFFIX}")
         except OSError:
             self.close()
             draft.unlink(missing_ok=True)
@@ -70,6 +83,59 @@ class SpoolFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+@contextlib.contextmanager
+def _numbered(folder: Path) -> Iterator[str]:
+    """What names the spool's next operation, which is counted where the block succeeds.
+
+    Empty where the counter cannot be had at once: a stopped process may hold it, and no tool waits for another.
+    """
+    try:
+        descriptor, spool_id, number = _locked_counter(folder)
+    except OSError:
+        yield ""
+        return
+    try:
+        yield f"{spool_id}-{number}-"
+        with contextlib.suppress(OSError):  # on a full disk the next one has the same number
+            os.pwrite(descriptor, f"{spool_id} {number + 1}\n".encode(), 0)
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # by closing alone it would stay locked in a child forked meanwhile
+        os.close(descriptor)
+
+
+def _locked_counter(folder: Path) -> tuple[int, str, int]:
+    """The counter's descriptor, the spool's id and the next number. Raises OSError where it cannot be had at once."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(folder / COUNTER_NAME, flags, 0o600)
+    try:
+        for _ in range(_COUNTER_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor, *_counted(os.pread(descriptor, _LONGEST_COUNTER, 0))
+            time.sleep(_COUNTER_PAUSE_SECONDS)
+        raise TimeoutError("the counter stays locked")
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _counted(content: bytes) -> tuple[str, int]:
+    """The spool's id and the next number; a new spool where the counter says nothing of the kind."""
+    with contextlib.suppress(ValueError):
+        spool_id, number = content.partition(b"\n")[0].decode("ascii").split()
+        if len(bytes.fromhex(spool_id)) == 8 and 0 < int(number) < _LARGEST_NUMBER:
+            return spool_id, int(number)
+    return os.urandom(8).hex(), 1
+
+
+def number_of(path: Path) -> dict[str, Any] | None:
+    """Which operation of which spool a file is, as its name says: {"id": …, "number": …}."""
+    import re
+
+    found = re.match(r"[0-9]+-([0-9a-f]{16})-([1-9][0-9]{0,17})-", path.name)
+    return {"id": found[1], "number": int(found[2])} if found else None
 
 
 def patches_folder(folder: Path) -> Path:

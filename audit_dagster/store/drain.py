@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, DatabaseError, EntryError
 from audit_dagster.recording.drainer import BACKOFF_NAME, DELIVERED_NAME, LOCK_NAME, LONGEST_BACKOFF_SECONDS
-from audit_dagster.recording.spool import PATCHES, SpoolError, has_end, is_locked, read_lines, waiting
+from audit_dagster.recording.spool import PATCHES, SpoolError, has_end, is_locked, number_of, read_lines, waiting
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
 from audit_dagster.store.query import append, keep_patch
@@ -181,7 +181,7 @@ def _take(path: Path, drained: Drained) -> _Held | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _Held(path, descriptor, _entry(descriptor))
+        return _Held(path, descriptor, _entry(path, descriptor))
     except BlockingIOError:
         pass
     except (SpoolError, EntryError) as error:
@@ -190,13 +190,15 @@ def _take(path: Path, drained: Drained) -> _Held | None:
     return None
 
 
-def _entry(descriptor: int) -> LogEntry:
+def _entry(path: Path, descriptor: int) -> LogEntry:
     lines = list(read_lines(descriptor))
     if not lines:
         raise SpoolError("the file has no begin line")
     form: dict[str, Any] = {**lines[0]}
     end: dict[str, Any] = lines[1] if len(lines) > 1 else {"success": False, "error_message": DIED}
-    form |= {**end, "context": {**form["context"], **end.get("context", {})}}
+    number = number_of(path)
+    spool = {"spool": number} if number else {}
+    form |= {**end, "context": {**form["context"], **end.get("context", {}), **spool}}
     return LogEntry.from_json(form)
 
 

@@ -17,6 +17,7 @@ from audit_dagster.report_service import ReportService
 from audit_dagster.reports.windows import day_window
 from audit_dagster.store.connect import open_connection
 from audit_dagster.store.query import fetch_entries, sql
+from audit_dagster_tests.bench import operation
 from audit_dagster_tests.bench.measure import Line, Target, clocked, cpus, interleaved, peak, process, told, walls
 from audit_dagster_tests.bench.world import World, recording_to, wait_until_drained
 from audit_dagster_tests.reproduction.lab import Repository, make_script, step
@@ -281,5 +282,6 @@ ALL = (
     recorded_operations,
     reproduction_script,
     reproduction_step,
+    *operation.ALL,
 )
 __all__ = ["ALL"]

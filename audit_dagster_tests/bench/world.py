@@ -41,9 +41,13 @@ class Sizes:
     operations: int = 200
     files: int = 5_000
     steps: int = 1_000
+    observed: int = 10_000_000
+    year: int = 1_000_000
 
 
-QUICK = Sizes(large=2_000, small=200, per_day=100, processes=1, queries=3, reports=1, operations=3, files=20, steps=5)
+QUICK = Sizes(
+    2_000, 200, 100, processes=1, queries=3, reports=1, operations=3, files=20, steps=5, observed=5_000, year=500
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from audit_dagster import create_reproduction_script
-from audit_dagster.alert_service import send_failure_alerts
+from audit_dagster.alert_service import send_alerts
 from audit_dagster.audit_service import AuditService
 from audit_dagster.recording import spool
 from audit_dagster.report_service import ReportService
@@ -325,7 +325,7 @@ def _documents(settings: Settings, folder: Path) -> str:
         for tool in tools:
             service.write_tool_report(connection, monday_of(today), tool)
         service.write_day_script(connection, today)
-        assert [number for _, number in send_failure_alerts(connection, settings)] == [2]
+        assert send_alerts(connection, settings).failures == 2
     written = _bytes_of(folder) + _bytes_of(settings.reports_dir)
     assert written.count("\n/") > 3 + len(tools)
     return written

@@ -16,6 +16,7 @@ from audit_dagster.settings import PostgresSettings
 from audit_dagster.store import query
 from audit_dagster.store.connect import open_connection
 from audit_dagster.store.query import fetch, sql
+from audit_dagster_tests.alerts import plans as alert_plans
 from audit_dagster_tests.bench.world import fill
 from audit_dagster_tests.conftest import TEMPLATE, _new_database
 
@@ -30,11 +31,15 @@ LIMIT = {"limit": 20}
 SINCE = {"since": UNTIL - timedelta(hours=2)}
 IDS = {"operation_ids": [UUID(int=number) for number in range(5)]}
 CONTENTS = {"wanted": ["0" * 64, "1" * 64], "before": [UNTIL, START]}
+DAYS = {"days": [START.date()], "opens": [START], "closes": [DAY["end"]]}
+WEEKS = {"tools": ["plot"], "weeks": [START.date()], "before": [START - timedelta(days=7)], "opens": [START]}
+WEEKS |= {"closes": [WEEK["end"]]}
 
 BY_TIME, BY_TOOL = "audit_logs_timestamp", "audit_logs_tool_timestamp"
-BY_ID, BY_DUE, OUTBOX_ID = "audit_logs_operation_id_key", "alert_outbox_due", "alert_outbox_pkey"
+BY_ID = "audit_logs_operation_id_key"
 BY_OUTPUT, BY_NUMBER = "audit_logs_outputs", "audit_logs_pkey"
 BY_ORIGINAL = "audit_logs_replays"
+BY_TRANSACTION = "audit_logs_transaction"
 
 PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("recent_logs", {**LIMIT, **ANY_TOOL, "since": None}, {BY_TIME}),
@@ -48,7 +53,9 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("window_totals", {**WEEK, **TOOL}, {BY_TOOL}),
     ("days_with_entries", {**WEEK, **ZONE, **ANY_TOOL}, {BY_TIME}),
     ("days_with_entries", {**WEEK, **ZONE, **TOOL}, {BY_TOOL}),
-    ("day_versions", {**WEEK, **ZONE}, {BY_TIME}),
+    ("day_versions", DAYS, {BY_TIME, BY_ORIGINAL, BY_ID}),
+    ("tool_versions", WEEKS, {BY_TOOL}),
+    ("changed_days", {"oldest": "9999999", **ZONE}, {BY_TRANSACTION, BY_ID}),
     ("tool_usage", {**WEEK, **ANY_TOOL}, {BY_TIME}),
     ("tool_usage", {**WEEK, **TOOL}, {BY_TOOL}),
     ("operations_per_day", {**WEEK, **ZONE, **ANY_TOOL}, {BY_TIME}),
@@ -61,10 +68,6 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("known_tools", {}, {BY_TOOL}),
     ("span", {}, {BY_TIME}),
     ("entries_by_id", IDS, {BY_ID}),
-    ("alerts_due", {}, {BY_DUE}),
-    # So few that probing by id is cheaper than reading this small outbox.
-    ("claim_alerts", {"limit": 3, "lease": timedelta(minutes=10)}, {BY_DUE, OUTBOX_ID}),
-    ("mark_alerts_sent", IDS, {OUTBOX_ID}),
     ("makers_of_content", CONTENTS, {BY_OUTPUT, BY_NUMBER}),
     ("operations_with_output", {"file": '{"path": "/data/turf.csv"}', "limit": 5}, {BY_OUTPUT}),
     ("patches", {"names": ["0" * 64]}, {"audit_patches_pkey"}),
@@ -73,8 +76,11 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("reproducibility", {**WEEK, **ZONE}, {BY_TIME, BY_ORIGINAL}),
 ]
 # They call a function for what they are given, and EXPLAIN does not see inside a function.
-READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch", "may_append"}
+READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch", "may_append", "oldest_open"}
 EXAMPLES: dict[str, Any] = {
+    **alert_plans.EXAMPLES,
+    **DAYS,
+    **WEEKS,
     **WEEK,
     **TOOL,
     **ZONE,
@@ -83,7 +89,7 @@ EXAMPLES: dict[str, Any] = {
     **IDS,
     **CONTENTS,
     "file": "{}",
-    "lease": timedelta(minutes=10),
+    "oldest": "9999999",
     "patch": b"diff",
     "names": ["0" * 64],
     "entries": [],
@@ -123,7 +129,8 @@ def test_an_index_serves(year: psycopg.Connection[Any], name: str, bound: dict[s
 
 def test_every_query_has_a_plan_or_a_reason() -> None:
     assert {name for name, *_ in PLANS}.isdisjoint(READS_LITTLE_BY_NATURE)
-    assert {name for name, *_ in PLANS} | READS_LITTLE_BY_NATURE == set(NAMES)
+    alerts = {*alert_plans.NAMES, *alert_plans.SMALL}  # test_alert_plans.py
+    assert {name for name, *_ in PLANS} | READS_LITTLE_BY_NATURE | alerts == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,8 +145,9 @@ def test_a_query_says_what_it_is_for_and_what_it_is_given(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_query_runs_on_an_empty_database(empty: psycopg.Connection[Any], name: str) -> None:
-    rows = fetch(empty, name, **{given: EXAMPLES[given] for given in _parameters(name)})
-    one_row = {"window_totals", "span", "alerts_due", "keep_patch", "may_append"}
+    with empty.transaction(force_rollback=True):
+        rows = fetch(empty, name, **{given: EXAMPLES[given] for given in _parameters(name)})
+    one_row = {"window_totals", "span", "keep_patch", "may_append", "oldest_open", *alert_plans.ONE_ROW}
     assert len(rows) == (1 if name in one_row else 0)
 
 

@@ -44,7 +44,7 @@ def test_init_db_twice_at_once(settings: Settings, empty_database: PostgresSetti
     outputs = [run.communicate() for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0, 0], outputs
     assert sum(output.count("applied 0001") for output, _ in outputs) == 1
-    assert all("7 migrations" in output for output, _ in outputs)
+    assert all(f"{len(migrations())} migrations" in output for output, _ in outputs)
 
 
 def test_migrating_at_once_after_looking(empty_database: PostgresSettings) -> None:
@@ -147,7 +147,7 @@ def test_init_db_as_an_ordinary_account(server: PostgresSettings, empty_database
             with open_connection(account) as connection:
                 assert len(migrate(connection)) == len(migrations())
                 assert append(connection, [make_entry(success=False)]) == ["stored"]
-                assert fetch(connection, "alerts_due") == [{"due": True}]
+                assert fetch(connection, "alerts_due", now=None) == [{"due": True}]
         finally:
             admin.execute(f"ALTER DATABASE {empty_database.db} OWNER TO {empty_database.user}")
             admin.execute(f"REASSIGN OWNED BY plain_owner TO {empty_database.user}")

@@ -1,14 +1,9 @@
--- Take failures that are due: nobody else gets them before the lease ends, and never two claimers the same one.
--- limit: integer, lease: interval after which an unmarked claim is due again
-UPDATE alert_outbox
-SET attempts = attempts + 1, due = now() + %(lease)s::interval
-FROM (
-    SELECT operation_id
-    FROM alert_outbox
-    WHERE sent_at IS NULL AND due <= now()
-    ORDER BY due
-    LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
-) AS claimed
-WHERE alert_outbox.operation_id = claimed.operation_id
-RETURNING alert_outbox.operation_id, alert_outbox.attempts
+-- Take failures that nobody counted yet, until this transaction ends: never two claimers the same one.
+-- now: timestamptz, limit: integer
+SELECT operation_id, tool_name, operation, left(error_message, 2000) AS error_message, timestamp
+FROM alert_outbox
+JOIN audit_logs USING (operation_id)
+WHERE sent_at IS NULL AND due <= %(now)s::timestamptz
+ORDER BY due
+LIMIT %(limit)s
+FOR UPDATE OF alert_outbox SKIP LOCKED

@@ -1,0 +1,126 @@
+"""Look after the alerts: what is open, who knows of it, and what nobody wants to hear."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from audit_dagster.commands import plain
+from audit_dagster.errors import AuditError, InvalidInputError
+
+if TYPE_CHECKING:
+    from audit_dagster.settings import Settings
+
+_MOST_SHOWN = 200
+_LARGEST_ID = 2**63 - 1
+
+
+@click.group()
+def alerts() -> None:
+    """See what the alerts told, and say what they need not tell."""
+
+
+@alerts.command("list")
+@click.option("--all", "everything", is_flag=True, help="Resolved incidents too.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_alerts(everything: bool, as_json: bool) -> None:
+    """Show the open incidents, the latest first."""
+    rows, settings = _fetch("alert_incidents", everything=everything, limit=_MOST_SHOWN)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, default=lambda time: time.isoformat()))
+        return
+    for row in rows:
+        click.echo("\t".join(plain(cell) for cell in _cells(row, settings)))
+    if not rows:
+        click.echo("No incidents." if everything else "No open incidents.")
+
+
+@alerts.command()
+@click.argument("incident", metavar="ID", type=click.IntRange(1, _LARGEST_ID))
+def ack(incident: int) -> None:
+    """Say that you know: this incident is not told again until it is resolved."""
+    rows, _ = _fetch("acknowledge_incident", id=incident)
+    if not rows:
+        raise InvalidInputError(f"there is no open incident {incident}: see `audit-dagster alerts list`")
+    click.echo(f"Acknowledged {incident}: {_named(rows[0])}.")
+
+
+@alerts.command()
+@click.argument("what", metavar="PATTERN|ID")
+@click.option("--for", "length", default="1 d", show_default=True, help="How long, such as 4h or 2d.")
+def mute(what: str, length: str) -> None:
+    """Count, but do not tell, what fails in tools of a pattern, or the cause of one incident.
+
+    \b
+    Examples:
+      audit-dagster alerts mute 'sandbox-*' --for 2d
+      audit-dagster alerts mute 17 --for 4h
+    """
+    from audit_dagster.alerts.config import parse_duration
+
+    until = datetime.now(UTC) + parse_duration(length)
+    muted, label = _meant(what)
+    _, settings = _fetch("mute", what=muted, until=until)
+    click.echo(f"Muted {label} until {until.astimezone(settings.zone):%Y-%m-%d %H:%M:%S} ({settings.timezone}).")
+
+
+@alerts.command()
+@click.argument("what", metavar="PATTERN|ID")
+def unmute(what: str) -> None:
+    """End a mute before its time."""
+    muted, label = _meant(what)
+    rows, _ = _fetch("unmute", what=muted)
+    if not rows:
+        raise InvalidInputError(f"{label} is not muted")
+    click.echo(f"No longer muted: {label}.")
+
+
+@alerts.command()
+def test() -> None:
+    """Send a test message to each target now, and say which got it."""
+    from audit_dagster.alert_settings import send_test_message
+    from audit_dagster.settings import Settings
+
+    failed = 0
+    for target, error in send_test_message(Settings.load()):
+        failed += error is not None
+        words = ("FAILED" if error else "ok", target, *([error] if error else ()))
+        click.echo("\t".join(plain(word) for word in words))
+    if failed:
+        raise AuditError(f"{failed} targets did not get the message: correct AUDIT_ALERT_URLS or AUDIT_ALERTS_FILE")
+
+
+def _fetch(query: str, **parameters: Any) -> tuple[list[dict[str, Any]], Settings]:
+    from audit_dagster.settings import Settings
+    from audit_dagster.store.connect import connect
+    from audit_dagster.store.query import fetch
+
+    settings = Settings.load()
+    with connect(settings) as connection:
+        return fetch(connection, query, **parameters), settings
+
+
+def _meant(what: str) -> tuple[str, str]:
+    """What is muted, for the database and for people: a number is an incident's, anything else a pattern."""
+    if not (what.isascii() and what.isdecimal()):
+        if not what or what.startswith("="):
+            raise InvalidInputError(f"{what!r} is no pattern of tool names: give one such as 'sandbox-*'")
+        return what, plain(f"'{what}'")
+    rows = _fetch("incident_fingerprint", id=int(what))[0] if int(what) <= _LARGEST_ID else []
+    if not rows:
+        raise InvalidInputError(f"there is no incident {what}: see `audit-dagster alerts list --all`")
+    return f"={rows[0]['fingerprint']}", f"{what} ({_named(rows[0])})"
+
+
+def _named(row: dict[str, Any]) -> str:
+    return plain(f"{row['tool_name']} {row['operation']}".rstrip())
+
+
+def _cells(row: dict[str, Any], settings: Settings) -> list[str]:
+    state = "resolved" if row["resolved_at"] else "acknowledged" if row["acknowledged_at"] else row["kind"]
+    last = row["last_seen"].astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S")
+    error = (row["error_message"] or "")[:200]
+    return [str(row["id"]), state, last, f"{row['happened']}x", row["tool_name"], row["operation"], error]

@@ -1,0 +1,4 @@
+-- The heartbeat was sent.
+-- now: timestamptz
+UPDATE alert_state SET heart_beat_at = %(now)s::timestamptz
+RETURNING heart_beat_at

@@ -1,0 +1,4 @@
+-- When the next open incident that has succeeded since was counted last.
+SELECT min(counted_at) AS counted_at
+FROM alert_incidents
+WHERE resolved_at IS NULL AND kind <> 'slow' AND succeeded_at > last_seen
