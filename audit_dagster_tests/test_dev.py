@@ -38,6 +38,10 @@ AUTOMATION = """query ($location: String!) {
 }"""
 
 
+OBSERVED = {"audit_logs", "tool_logs"}
+SENSORS = {"default_automation_condition_sensor", "failed_runs_sensor", "failure_alerts_sensor", "new_tools_sensor"}
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium on PATH")
 def test_a_person_sees_what_the_demo_made() -> None:
     demo = made_once()
@@ -55,7 +59,7 @@ def _look_at_partitions(demo: Demo, nodes: dict[str, Any]) -> None:
     reports = demo.folder / "reports"
     places = {"daily_report": "daily/*.md", "reproduction_script": "scripts/*.sh"}
     places |= {"weekly_summary": "weekly/*.md", "tool_stats": "tools/*/*.md"}
-    assert set(nodes) == {"audit_logs", *places}
+    assert set(nodes) == {*OBSERVED, *places}
     for name, pattern in places.items():
         stats = nodes[name]["partitionStats"]
         assert stats["numMaterialized"] == len(list(reports.glob(pattern))) > 1, name
@@ -80,10 +84,10 @@ def _look_at_the_page(address: str, nodes: dict[str, Any]) -> None:
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.goto(f"{address}/asset-groups")
         graph = page.locator("foreignObject")
-        graph.get_by_text("Observed").wait_for()
+        graph.get_by_text("Observed").first.wait_for()
         for name, node in nodes.items():
             shown = graph.filter(has=page.get_by_text(name, exact=True))
-            if name != "audit_logs":
+            if name not in OBSERVED:
                 shown.get_by_text(f"{node['partitionStats']['numPartitions']} partitions").wait_for()
                 shown.get_by_text("1 / 1 Passed").wait_for()
             assert shown.get_by_text(name, exact=True).is_visible()
@@ -104,13 +108,13 @@ def _look_at_automation(demo: Demo, address: str) -> None:
             break
         assert time.monotonic() < deadline, state
         time.sleep(0.5)
-    assert {"failure_alerts_sensor", "failed_runs_sensor", "new_tools_sensor"} <= set(ticks)
+    assert set(ticks) == SENSORS
     assert [tick for all_ticks in ticks.values() for tick in all_ticks if tick["error"]] == []
     assert runs == {"SUCCESS"}
     assert len(list((demo.folder / "reports" / "alerts").glob("*.md"))) == 1
     states = [sensor["sensorState"]["status"] for sensor in state["sensorsOrError"]["results"]]
     states += [schedule["scheduleState"]["status"] for schedule in state["schedulesOrError"]["results"]]
-    assert states == ["RUNNING"] * 6
+    assert states == ["RUNNING"] * (len(SENSORS) + 5)
 
 
 def test_port_in_use(tmp_path: Path) -> None:

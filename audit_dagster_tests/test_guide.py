@@ -493,6 +493,11 @@ OUTPUTS: dict[str, Check] = {
     "audit-dagster import ./old_logs --timezone America/Chicago": has("1 read, 1 stored, 0 already there, 0 refused"),
     "audit-dagster init-db": has("was up to date"),
     "audit-dagster sync": has("0 stored, 0 already there, 0 in quarantine"),
+    "audit-dagster alerts test": has("ok\tfile\n"),
+    "audit-dagster alerts list": has("No open incidents."),
+    "audit-dagster alerts list --all --json": has("[]"),
+    "audit-dagster alerts mute 'sandbox-*' --for 2d": has("Muted 'sandbox-*' until "),
+    "audit-dagster alerts unmute 'sandbox-*'": has("No longer muted: 'sandbox-*'."),
     "audit-dagster stop-server": has("The embedded server was not running."),
 }
 
@@ -516,7 +521,7 @@ def test_bash_block(block: Block, lab: Lab) -> None:
 
 
 def test_languages() -> None:
-    assert {block.language for block in BLOCKS} == {"python", "bash", "json", "sql", "ini", "markdown", "sh"}
+    assert {block.language for block in BLOCKS} == {"python", "bash", "console", "json", "sql", "ini", "markdown", "sh"}
 
 
 def test_the_log_entry_is_one() -> None:

@@ -69,6 +69,6 @@ def test_the_installed_wheel_renders_every_template_and_records(
     )
     code = "from audit_dagster.definitions import defs; print(len(defs.assets))"
     done = subprocess.run([python, "-c", code], cwd=tmp_path, env=home, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "5"
+    assert done.stdout.strip() == "6"
     recent = subprocess.run([script, "recent"], cwd=tmp_path, env=home, check=True, capture_output=True, text=True)
     assert "FAILED\tbash\trun" in recent.stdout
