@@ -28,7 +28,7 @@ from hypothesis.extra import numpy as hypothesis_numpy
 from audit_dagster import log_custom_operation
 from audit_dagster.audit_service import AuditService
 from audit_dagster.recording import recorder
-from audit_dagster.recording.spool import read_lines, waiting
+from audit_dagster.recording.spool import number_of, read_lines, waiting
 from audit_dagster.recording.storable import DEEPEST, LONGEST_LIST, LONGEST_TEXT, MOST, Storable
 from audit_dagster.settings import Settings
 from audit_dagster.store.drain import drain
@@ -444,7 +444,8 @@ def spooled(folder: Path) -> dict[str, Json]:
             assert len(list(read_lines(stream.fileno()))) == len(raw) == 2
         begin, end = (exactly(line.decode("ascii")) for line in raw)
         assert "incomplete" not in end["context"]
-        form = {**begin, **end, "context": {**begin["context"], **end["context"]}}
+        number = exactly(json.dumps(number_of(path)))
+        form = {**begin, **end, "context": {**begin["context"], **end["context"], "spool": number}}
         found[form["operation_id"]] = form
     return found
 

@@ -58,7 +58,7 @@ CREATE TABLE audit_logs (
 COMMENT ON COLUMN audit_logs.timestamp IS 'Start of the operation';
 COMMENT ON COLUMN audit_logs.command IS 'The exact argv';
 COMMENT ON COLUMN audit_logs.recorded_at IS 'When this server stored the row';
-COMMENT ON COLUMN audit_logs.entry_sha256 IS 'SHA-256 of the entry''s canonical jsonb text, without where an import found it';
+COMMENT ON COLUMN audit_logs.entry_sha256 IS 'SHA-256 of the entry''s canonical jsonb text, without how it came here';
 
 -- recent_logs, entries_between, day_versions, window_totals, operations_per_day
 CREATE INDEX audit_logs_timestamp ON audit_logs (timestamp DESC, id DESC);

@@ -6,9 +6,9 @@ SET LOCAL ROLE audit_owner;
 CREATE FUNCTION audit_append(entry jsonb) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    -- Where an import found the operation is no part of it: a renamed log is still the same entry.
+    -- How an operation came here is no part of it: a renamed log, or an entry that was handed in twice, is still the same.
     fingerprint constant text :=
-        encode(sha256(convert_to((entry #- '{context,imported_from}')::text, 'UTF8')), 'hex');
+        encode(sha256(convert_to((entry #- '{context,imported_from}' #- '{context,spool}')::text, 'UTF8')), 'hex');
     known text;
 BEGIN
     INSERT INTO public.audit_logs (
