@@ -190,7 +190,8 @@ def get_logging_status() -> dict[str, Any]:
     problems: list[str] = []
     settings, switch = None, Switch(False, "environment")
     try:
-        settings = Settings.load()
+        settings = Settings.for_recording()
+        problems += [settings.problem] if settings.problem else []
         switch = Switch(False, "settings file")
         switch = read_switch(settings)
     except (AuditError, RuntimeError) as error:  # the latter where there is no home folder
@@ -203,7 +204,7 @@ def get_logging_status() -> dict[str, Any]:
         **_spool_status(settings, problems),
         "lost": lost.count,
         "last_lost": lost.last,
-        **_database_status(settings),
+        **_database_status(settings if settings and not settings.problem else None),
         "problems": problems,
     }
 

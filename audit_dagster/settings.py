@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 APP_NAME = "audit-dagster"
 DEFAULT_START_DATE = date(2023, 1, 1)
 _FOLDERS = ("AUDIT_STATE_DIR", "AUDIT_SPOOL_DIR", "AUDIT_REPORTS_DIR", "AUDIT_ALERTS_FILE")
+_OF_RECORDING = (*_FOLDERS, "POSTGRES_LOGGING_STATUS")
 _chosen: dict[str, str] = {}
 _POSTGRES_NAMES = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
 
@@ -59,7 +60,11 @@ class Settings(NamedTuple):
     daily_at: time
     weekly_at: time
     executor: str
+    backfill_days_per_run: int | None
+    min_success_rate: float
+    keep_runs_days: int
     logging_override: bool | None
+    problem: str | None
     given: Mapping[str, str]
 
     def __repr__(self) -> str:
@@ -81,7 +86,25 @@ class Settings(NamedTuple):
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the environment and `.env`. Raises ConfigurationError that names the variable."""
-        values = _merged({**os.environ, **_chosen} if environ is None else environ)
+        return cls._read(_merged({**os.environ, **_chosen} if environ is None else environ))
+
+    @classmethod
+    def for_recording(cls) -> Settings:
+        """As `load`, but a setting that recording has no use for may be wrong: `problem` then says which.
+
+        An operation waits in the spool until that is mended. A tool's own `.env` may have the same names.
+        """
+        values = _merged({**os.environ, **_chosen})
+        try:
+            return cls._read(values)
+        except ConfigurationError as error:
+            used = {name: value for name, value in values.items() if name in _OF_RECORDING or not _is_ours(name)}
+            is_from_file = any(name not in os.environ for name in values if _is_ours(name))
+            problem = f"{error} ({nearest_env_file()})" if is_from_file else str(error)
+            return cls._read(used)._replace(problem=problem, given=_given(values))
+
+    @classmethod
+    def _read(cls, values: Mapping[str, str]) -> Settings:
         state_dir, spool_dir, config_file = _places(values)
         return cls(
             postgres=_postgres(values),
@@ -95,7 +118,11 @@ class Settings(NamedTuple):
             daily_at=_time_of_day(values, "AUDIT_DAILY_AT", time(0, 15)),
             weekly_at=_time_of_day(values, "AUDIT_WEEKLY_AT", time(0, 30)),
             executor=_executor(values.get("AUDIT_EXECUTOR")),
+            backfill_days_per_run=_days(values, "AUDIT_BACKFILL_DAYS_PER_RUN"),
+            min_success_rate=_rate(values, "AUDIT_MIN_SUCCESS_RATE", 0.8),
+            keep_runs_days=_days(values, "AUDIT_KEEP_RUNS_DAYS") or 180,
             logging_override=_switch(values.get("POSTGRES_LOGGING_STATUS")),
+            problem=None,
             given=_given(values),
         )
 
@@ -173,8 +200,12 @@ def _folder_or_url(text: str) -> str:
     return text if "://" in text else str(_absolute(text))
 
 
+def _is_ours(name: str) -> bool:
+    return name.startswith(("POSTGRES_", "AUDIT_"))
+
+
 def _given(values: Mapping[str, str]) -> dict[str, str]:
-    ours = {name: value for name, value in values.items() if name.startswith(("POSTGRES_", "AUDIT_")) and value}
+    ours = {name: value for name, value in values.items() if _is_ours(name) and value}
     return {name: _folder_or_url(value) if name in _FOLDERS else value for name, value in ours.items()}
 
 
@@ -221,6 +252,28 @@ def _executor(text: str | None) -> str:
     if text and text not in ("in_process", "celery"):
         raise ConfigurationError(f"AUDIT_EXECUTOR is {text!r}: set it to in_process or celery")
     return text or "in_process"
+
+
+def _days(values: Mapping[str, str], name: str) -> int | None:
+    text = values.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text)):
+        raise ConfigurationError(f"{name} is {text!r}: set it to a number of days, from 1 to 99999")
+    return int(text)
+
+
+def _rate(values: Mapping[str, str], name: str, default: float) -> float:
+    text = values.get(name)
+    if not text:
+        return default
+    try:
+        rate = float(text)
+        if not 0 <= rate <= 1:
+            raise ValueError
+        return rate
+    except ValueError:
+        raise ConfigurationError(f"{name} is {text!r}: set it to a number from 0 to 1, such as {default}") from None
 
 
 def _time_of_day(values: Mapping[str, str], name: str, default: time) -> time:

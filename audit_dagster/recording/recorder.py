@@ -59,10 +59,12 @@ class Recording:
     ) -> None:
         """Capture what is known now and open the spool file. `code_file` holds the tool's own code."""
         with harmless("this operation is not recorded", loses=True):
-            settings = Settings.load()
+            settings = Settings.for_recording()
             if read_switch(settings).enabled:
                 self._begin(settings, capture.Questions(code_file), command, started)
                 self._settings = settings
+        if self._settings and self._settings.problem:
+            warn(f"operations wait in the spool until this is mended: {self._settings.problem}")
         self._started = time.monotonic()
 
     def _begin(
@@ -236,16 +238,21 @@ class log_custom_operation:  # noqa: N801 - the documented name
 @contextlib.contextmanager
 def harmless(consequence: str, *, loses: bool = False) -> Iterator[None]:
     """Swallow whatever recording raises; say so once per process, and count the operation where it is lost by that."""
-    global _warned  # noqa: PLW0603 - once per process is what it says
     try:
         yield
     except Exception as error:
         if loses:
             _count_loss()
-        if not _warned:
-            _warned = True
-            with contextlib.suppress(Exception):
-                print(f"audit-dagster: {consequence}: {error_text(error)}", file=sys.stderr)  # noqa: T201
+        warn(f"{consequence}: {error_text(error)}")
+
+
+def warn(text: str) -> None:
+    """One line on stderr, once per process."""
+    global _warned  # noqa: PLW0603 - once per process is what it says
+    if not _warned:
+        _warned = True
+        with contextlib.suppress(Exception):
+            print(f"audit-dagster: {text}", file=sys.stderr)  # noqa: T201
 
 
 def _count_loss() -> None:
@@ -253,7 +260,7 @@ def _count_loss() -> None:
         from audit_dagster.recording import losses
 
         try:
-            settings = Settings.load()
+            settings = Settings.for_recording()
         except AuditError:
             settings = None
         losses.count(settings)

@@ -151,7 +151,7 @@ WORLDS = {
     "an unwritable spool": (POWERLESS, "mkdir ~/spool; chmod 0555 ~/spool; export AUDIT_SPOOL_DIR=~/spool"),
     "a file as the spool": ((), "touch ~/spool; export AUDIT_SPOOL_DIR=~/spool"),
     "a broken settings file": ((), "export AUDIT_STATE_DIR=~; echo { >~/settings.json"),
-    "a zone that is none": ((), "export AUDIT_TIMEZONE=nonsense"),
+    "a switch that is none": ((), "export POSTGRES_LOGGING_STATUS=maybe"),
 }
 
 
@@ -164,6 +164,19 @@ def test_a_loss_is_counted_and_changes_nothing(
     check_unchanged(tool, found, b"this operation is not recorded")
     assert one_loss(found.status)
     assert not list((tmp_path / "work").iterdir())
+
+
+@tools
+@pytest.mark.parametrize("setting", ["AUDIT_TIMEZONE=nonsense", "POSTGRES_PORT=5432/tcp", "AUDIT_DAILY_AT=noon"])
+@pytest.mark.parametrize("how", ["export '{}'", "echo '{}' >.env"])
+def test_a_wrong_setting_loses_nothing(home: Path, tmp_path: Path, setting: str, how: str, tool: Tool) -> None:
+    """A tool's own `.env` may have the names that are ours."""
+    found = in_world((), how.format(setting), tool.recorded, tmp_path / "out")
+    check_unchanged(tool, found, b"operations wait in the spool until this is mended: ")
+    assert setting.partition("=")[0].encode() in found.stderr
+    assert (b".env)" in found.stderr) == ("env" in how.partition(" ")[2])
+    assert found.status["Lost"] == "0"
+    assert found.status["Waiting"] == "1"
 
 
 @tools
