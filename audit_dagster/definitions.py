@@ -2,7 +2,19 @@
 
 import dagster as dg
 
-from audit_dagster.defs import assets, automation, checks, executor, jobs, observation, resources, schedules, sensors
+from audit_dagster.defs import (
+    assets,
+    automation,
+    checks,
+    executor,
+    jobs,
+    log_checks,
+    observation,
+    resources,
+    retention,
+    schedules,
+    sensors,
+)
 from audit_dagster.settings import Settings
 
 defs = dg.Definitions(
@@ -15,7 +27,10 @@ defs = dg.Definitions(
         assets.tool_stats,
     ],
     asset_checks=[
+        log_checks.outbox_agrees_with_failures,
+        log_checks.no_gap_in_any_spool,
         checks.daily_totals_equal_the_database,
+        checks.enough_operations_succeed,
         checks.script_is_sound,
         checks.weekly_totals_equal_the_database,
         checks.tool_totals_equal_the_database,
@@ -27,6 +42,7 @@ defs = dg.Definitions(
         jobs.weekly_summary_job,
         jobs.tool_stats_job,
         jobs.failure_alerts_job,
+        retention.old_runs_job,
     ],
     schedules=[
         schedules.observe_audit_logs_schedule,
@@ -34,6 +50,7 @@ defs = dg.Definitions(
         schedules.daily_documents_schedule,
         schedules.weekly_summary_schedule,
         schedules.tool_stats_schedule,
+        schedules.old_runs_schedule,
     ],
     sensors=[
         sensors.failure_alerts_sensor,

@@ -23,5 +23,9 @@ class DatabaseError(AuditError):
     """PostgreSQL cannot be reached, refuses the login, or lacks the schema."""
 
 
+class DatabaseAwayError(DatabaseError):
+    """PostgreSQL cannot be reached, or went away: the same question may be answered a little later."""
+
+
 class EntryError(AuditError):
     """A text or mapping is not a log entry."""

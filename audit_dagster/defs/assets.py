@@ -1,13 +1,14 @@
 """The documents made from the audit log."""
 
 import re
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from audit_dagster.defs.automation import make_when_late, remake_when_late, this_week_and_the_last
+from audit_dagster.defs.freshness import made_daily, made_weekly
 from audit_dagster.defs.observation import audit_logs, tool_logs
 from audit_dagster.defs.partitions import (
     as_date,
@@ -17,6 +18,7 @@ from audit_dagster.defs.partitions import (
     week_tool_partitions,
 )
 from audit_dagster.defs.resources import AuditResource
+from audit_dagster.defs.runs import Made, Metadata, backfill_policy, each_partition, nothing, patient
 from audit_dagster.documents import Document
 from audit_dagster.render import file_name, markdown_block
 from audit_dagster.store.query import fetch
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 _LONGEST_SHOWN = 20_000
+_LONGEST_SHOWN_IN_ALL = 4_000_000  # of one run, which keeps them to its end
 _ENTRY_COMMENT = re.compile(r"^<!-- audit-entry: .* -->\n", re.MULTILINE)
 
 
@@ -32,74 +35,90 @@ _ENTRY_COMMENT = re.compile(r"^<!-- audit-entry: .* -->\n", re.MULTILINE)
     deps=[audit_logs],
     partitions_def=day_partitions,
     automation_condition=remake_when_late,
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    freshness_policy=made_daily,
+    backfill_policy=backfill_policy,
+    dagster_type=nothing,
     group_name="audit",
     kinds={"markdown"},
     description="All operations of a day, in Markdown; each carries its entry, from which a script can be made.",
 )
-def daily_report(context: dg.AssetExecutionContext, audit: AuditResource) -> None:
+def daily_report(context: dg.AssetExecutionContext, audit: AuditResource) -> Iterator[Made]:
     """Write the report of each day of the run."""
-    service = audit.service()
-    with service.audit.database() as connection:
-        _each_date(context, lambda day: _shown(service.write_daily_report(connection, day)))
+    service, shown = audit.service(), _shown_in(context)
+    with patient(context), service.audit.database() as connection:
+
+        def write(key: str) -> Metadata:
+            return shown(service.write_daily_report(connection, as_date(key)))
+
+        yield from each_partition(context, write)
 
 
 @dg.asset(
     deps=[audit_logs],
     partitions_def=day_partitions,
     automation_condition=remake_when_late,
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    backfill_policy=backfill_policy,
+    dagster_type=nothing,
     group_name="audit",
     kinds={"bash"},
     description="A script that runs a day's operations again, at the commits they ran with.",
 )
-def reproduction_script(context: dg.AssetExecutionContext, audit: AuditResource) -> None:
+def reproduction_script(context: dg.AssetExecutionContext, audit: AuditResource) -> Iterator[Made]:
     """Write the script of each day of the run."""
-    service = audit.service()
+    service, shown = audit.service(), _shown_in(context)
+    with patient(context), service.audit.database() as connection:
 
-    def write(day: date) -> dict[str, dg.MetadataValue]:
-        document, plan = service.write_day_script(connection, day)
-        counts = {"steps": dg.MetadataValue.int(len(plan.steps)), "left_out": dg.MetadataValue.int(len(plan.left_out))}
-        return {**counts, **_shown(document, language="bash")}
+        def write(key: str) -> Metadata:
+            document, plan = service.write_day_script(connection, as_date(key))
+            steps, left_out = dg.MetadataValue.int(len(plan.steps)), dg.MetadataValue.int(len(plan.left_out))
+            return {"steps": steps, "left_out": left_out, **shown(document, language="bash")}
 
-    with service.audit.database() as connection:
-        _each_date(context, write)
+        yield from each_partition(context, write)
 
 
 @dg.asset(
     deps=[dg.AssetDep(audit_logs, partition_mapping=this_week_and_the_last)],
     partitions_def=week_partitions,
     automation_condition=remake_when_late,
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    freshness_policy=made_weekly,
+    backfill_policy=backfill_policy,
+    dagster_type=nothing,
     group_name="audit",
     kinds={"markdown"},
     description="A week's totals, tools, people and failures, beside the week before.",
 )
-def weekly_summary(context: dg.AssetExecutionContext, audit: AuditResource) -> None:
+def weekly_summary(context: dg.AssetExecutionContext, audit: AuditResource) -> Iterator[Made]:
     """Write the summary of each week of the run."""
-    service = audit.service()
-    with service.audit.database() as connection:
-        _each_date(context, lambda monday: _shown(service.write_weekly_summary(connection, monday)))
+    service, shown = audit.service(), _shown_in(context)
+    with patient(context), service.audit.database() as connection:
+
+        def write(key: str) -> Metadata:
+            return shown(service.write_weekly_summary(connection, as_date(key)))
+
+        yield from each_partition(context, write)
 
 
 @dg.asset(
     deps=[tool_logs],
     partitions_def=week_tool_partitions,
     automation_condition=make_when_late,
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    backfill_policy=backfill_policy,
+    dagster_type=nothing,
     group_name="audit",
     kinds={"markdown"},
     description="One tool in one week: operations, failures, durations, users and parameters.",
 )
-def tool_stats(context: dg.AssetExecutionContext, audit: AuditResource) -> None:
+def tool_stats(context: dg.AssetExecutionContext, audit: AuditResource) -> Iterator[Made]:
     """Write the report of each week and tool of the run."""
-    service = audit.service()
-    with service.audit.database() as connection:
+    service, shown = audit.service(), _shown_in(context)
+    with patient(context), service.audit.database() as connection:
         names = known_tools(connection)
-        for key in context.partition_keys:
+
+        def write(key: str) -> Metadata:
             monday, tool_key = split_week_tool(key)
-            document = service.write_tool_report(connection, monday, names.get(tool_key, tool_key))
-            context.add_asset_metadata(_shown(document), partition_key=key)
+            return shown(service.write_tool_report(connection, monday, names.get(tool_key, tool_key)))
+
+        yield from each_partition(context, write)
 
 
 def known_tools(connection: "Connection[Any]") -> dict[str, str]:
@@ -107,17 +126,16 @@ def known_tools(connection: "Connection[Any]") -> dict[str, str]:
     return {file_name(row["tool_name"]): row["tool_name"] for row in fetch(connection, "known_tools")}
 
 
-def _each_date(context: dg.AssetExecutionContext, write: Callable[[date], dict[str, dg.MetadataValue]]) -> None:
-    """Write the document of every partition of the run, and show each on its partition."""
-    for key in context.partition_keys:
-        context.add_asset_metadata(write(as_date(key)), partition_key=key)
+def _shown_in(context: dg.AssetExecutionContext) -> Callable[..., Metadata]:
+    """As `_shown`, with no more of each document than a run with so many can keep."""
+    return partial(_shown, min(_LONGEST_SHOWN, _LONGEST_SHOWN_IN_ALL // len(context.partition_keys)))
 
 
-def _shown(document: Document, language: str | None = None) -> dict[str, dg.MetadataValue]:
+def _shown(longest: int, document: Document, language: str | None = None) -> Metadata:
     """What people look at in Dagster's UI."""
     text = _ENTRY_COMMENT.sub("", document.text)
-    if len(text) > _LONGEST_SHOWN:
-        text = f"{text[:_LONGEST_SHOWN]}\n…\n"
+    if len(text) > longest:
+        text = f"{text[:longest]}\n…\n"
     succeeded = document.operations - document.failed
     rate = {"success_rate": dg.MetadataValue.float(succeeded / document.operations)} if document.operations else {}
     return {

@@ -6,6 +6,7 @@ from audit_dagster.alert_service import Sent, send_alerts
 from audit_dagster.defs.assets import daily_report, reproduction_script, tool_stats, weekly_summary
 from audit_dagster.defs.observation import audit_logs, tool_logs
 from audit_dagster.defs.resources import AuditResource
+from audit_dagster.defs.runs import patient
 
 observe_audit_logs_job = dg.define_asset_job("observe_audit_logs_job", selection=[audit_logs])
 observe_tool_logs_job = dg.define_asset_job("observe_tool_logs_job", selection=[tool_logs])
@@ -17,7 +18,7 @@ tool_stats_job = dg.define_asset_job("tool_stats_job", selection=[tool_stats])
 @dg.op(description="Tell people of what failed, fell silent or took too long, and was not told yet.")
 def send_alerts_op(context: dg.OpExecutionContext, audit: AuditResource) -> None:
     """Send what is due; the database makes sure that nothing is told twice or forgotten."""
-    with audit.audit().database() as connection:
+    with patient(context), audit.audit().database() as connection:
         done = send_alerts(connection, audit.settings())
     context.log.info(f"{done.failures} failures counted, {done.told} incidents told, {done.resolved} resolved")
     for sent in done.sent:
@@ -39,7 +40,8 @@ def _show(context: dg.OpExecutionContext, sent: Sent) -> None:
     context.log_event(observation)
 
 
-@dg.job(description="Tell people of failed operations.")
+# Before documents, where runs wait for each other.
+@dg.job(description="Tell people of failed operations.", tags={"dagster/priority": "1"})
 def failure_alerts_job() -> None:
     """Send the alerts that are due."""
     send_alerts_op()

@@ -18,6 +18,7 @@ from audit_dagster.defs.jobs import (
 )
 from audit_dagster.defs.partitions import as_date, day_partitions, split_week_tool, tool_partitions, week_partitions
 from audit_dagster.defs.resources import AuditResource
+from audit_dagster.defs.retention import old_runs_job
 from audit_dagster.render import file_name
 from audit_dagster.reports.windows import week_window
 from audit_dagster.settings import Settings
@@ -25,6 +26,7 @@ from audit_dagster.store.query import fetch
 
 _settings = Settings.load()
 _WEEKLY = f"{_settings.weekly_at.minute} {_settings.weekly_at.hour} * * 1"
+_SUNDAYS = f"{_WEEKLY[:-1]}0"
 # Between midnight and when the day's documents are made: what is seen of their day is in them, and no news afterwards.
 _HOURLY = f"{max(0, _settings.daily_at.minute - 10)} * * * *"
 
@@ -98,6 +100,17 @@ def observe_audit_logs_schedule() -> dg.RunRequest:
 )
 def observe_tool_logs_schedule() -> dg.RunRequest:
     """The same for the weeks of the tools. One job cannot have both: their partitions differ."""
+    return dg.RunRequest()
+
+
+@dg.schedule(
+    job=old_runs_job,
+    cron_schedule=_SUNDAYS,
+    execution_timezone=_settings.timezone,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def old_runs_schedule() -> dg.RunRequest:
+    """Once a week, on a day that has nothing else."""
     return dg.RunRequest()
 
 

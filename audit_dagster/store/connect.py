@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from audit_dagster.errors import DatabaseError
+from audit_dagster.errors import DatabaseAwayError, DatabaseError
 from audit_dagster.settings import PostgresSettings, Settings
 from audit_dagster.store.migrate import migrate, pending
 
@@ -37,7 +37,7 @@ def server(settings: Settings) -> PostgresSettings:
 
 
 def open_connection(server: PostgresSettings) -> Connection[Any]:
-    """Connect to `server` without looking at its schema. Raises DatabaseError."""
+    """Connect to `server` without looking at its schema. Raises DatabaseError, and its child where nobody answers."""
     import psycopg
     from psycopg.types.json import set_json_loads
 
@@ -61,7 +61,7 @@ def open_connection(server: PostgresSettings) -> Connection[Any]:
             tcp_user_timeout=60_000,
         )
     except (psycopg.Error, UnicodeError) as error:
-        raise DatabaseError(_advice(server, str(error))) from error
+        raise _told(server, str(error)) from error
     set_json_loads(_loads, connection)
     return connection
 
@@ -71,11 +71,13 @@ def _loads(written: str | bytes) -> Any:
     return json.loads(written if isinstance(written, str) else written.decode())
 
 
-def _advice(server: PostgresSettings, message: str) -> str:
+def _told(server: PostgresSettings, message: str) -> DatabaseError:
     place = f"PostgreSQL at {server.host}:{server.port}"
     if "password" in message or "authentication" in message or ("role" in message and "does not exist" in message):
-        return f"{place} refused the login of '{server.user}': correct POSTGRES_USER and POSTGRES_PASSWORD"
+        advice = "correct POSTGRES_USER and POSTGRES_PASSWORD"
+        return DatabaseError(f"{place} refused the login of '{server.user}': {advice}")
     if "does not exist" in message:
-        return f"{place} has no database '{server.db}': create it, or correct POSTGRES_DB"
+        return DatabaseError(f"{place} has no database '{server.db}': create it, or correct POSTGRES_DB")
     reason = " ".join(message.split()) or "no answer"
-    return f"cannot reach {place} ({reason}): start it, or correct POSTGRES_HOST and POSTGRES_PORT"
+    advice = "start it, or correct POSTGRES_HOST and POSTGRES_PORT"
+    return DatabaseAwayError(f"cannot reach {place} ({reason}): {advice}")

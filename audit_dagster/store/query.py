@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.errors import DatabaseError
+from audit_dagster.errors import DatabaseAwayError, DatabaseError
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -42,6 +42,8 @@ def _rows(connection: Connection[Any], name: str, parameters: Mapping[str, Any])
         with connection.cursor(row_factory=dict_row) as cursor:
             yield from cursor.execute(sql(name), parameters)
     except (psycopg.Error, UnicodeError) as error:
+        if connection.closed:
+            raise DatabaseAwayError(f"the database went away during '{name}': {_first_line(error)}") from error
         raise _told(error, f"the database could not answer '{name}'") from error
 
 

@@ -116,6 +116,7 @@ def test_the_times_are_chosen(settings: Settings, monkeypatch: pytest.MonkeyPatc
         "daily_documents_schedule 5 6 * * * America/Santiago",
         "observe_audit_logs_schedule 0 * * * * America/Santiago",
         "observe_tool_logs_schedule 0 * * * * America/Santiago",
+        "old_runs_schedule 0 7 * * 0 America/Santiago",
         "tool_stats_schedule 0 7 * * 1 America/Santiago",
         "weekly_summary_schedule 0 7 * * 1 America/Santiago",
     ]

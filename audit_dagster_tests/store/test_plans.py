@@ -29,6 +29,7 @@ TOOL, ANY_TOOL = {"tool_name": "data-parser"}, {"tool_name": None}
 ZONE = {"zone": "America/Chicago"}
 LIMIT = {"limit": 20}
 SINCE = {"since": UNTIL - timedelta(hours=2)}
+MONTH = {"since": UNTIL - timedelta(days=30), "limit": 21}
 IDS = {"operation_ids": [UUID(int=number) for number in range(5)]}
 CONTENTS = {"wanted": ["0" * 64, "1" * 64], "before": [UNTIL, START]}
 DAYS = {"days": [START.date()], "opens": [START], "closes": [DAY["end"]]}
@@ -74,6 +75,8 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("replays", {**DAY, **ANY_TOOL}, {BY_TIME, BY_ORIGINAL}),
     ("replays", {**DAY, **TOOL}, {BY_TOOL, BY_ORIGINAL}),
     ("reproducibility", {**WEEK, **ZONE}, {BY_TIME, BY_ORIGINAL}),
+    ("spool_gaps", {**MONTH, "stored_before": UNTIL}, {BY_TIME}),
+    ("outbox_disagreement", MONTH, {BY_TIME, "alert_outbox_pkey"}),
 ]
 # They call a function for what they are given, and EXPLAIN does not see inside a function.
 READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch", "may_append", "oldest_open"}
@@ -90,6 +93,7 @@ EXAMPLES: dict[str, Any] = {
     **CONTENTS,
     "file": "{}",
     "oldest": "9999999",
+    "stored_before": UNTIL,
     "patch": b"diff",
     "names": ["0" * 64],
     "entries": [],

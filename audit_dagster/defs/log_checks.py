@@ -1,0 +1,65 @@
+"""Whether the log itself can be trusted: no operation was lost on its way, and every failure is told of.
+
+They run with each observation of the log, and look at the operations of the last 30 days.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from audit_dagster.defs.observation import audit_logs
+from audit_dagster.defs.resources import AuditResource
+from audit_dagster.defs.runs import patient
+from audit_dagster.render import markdown_text
+from audit_dagster.store.query import Row, fetch
+
+_LOOKED_BACK = timedelta(days=30)
+# An operation has its number when it begins and is stored when it ended; others overtake it.
+_LONGEST_OPERATION = timedelta(days=1)
+_MOST_NAMED = 20
+
+
+@dg.asset_check(asset=audit_logs)
+def outbox_agrees_with_failures(context: dg.AssetCheckExecutionContext, audit: AuditResource) -> dg.AssetCheckResult:
+    """Every failure is in the alerts' outbox, but for imported ones, and nothing else is."""
+    with patient(context), audit.audit().database() as connection:
+        since = datetime.now(UTC) - _LOOKED_BACK
+        rows = fetch(connection, "outbox_disagreement", since=since, limit=_MOST_NAMED + 1)
+    return _result([_disagreement(row) for row in rows], dg.AssetCheckSeverity.ERROR)
+
+
+@dg.asset_check(asset=audit_logs)
+def no_gap_in_any_spool(context: dg.AssetCheckExecutionContext, audit: AuditResource) -> dg.AssetCheckResult:
+    """No operation of a spool is missing among those that were stored."""
+    now = datetime.now(UTC)
+    with patient(context), audit.audit().database() as connection:
+        rows = fetch(
+            connection,
+            "spool_gaps",
+            since=now - _LOOKED_BACK,
+            stored_before=now - _LONGEST_OPERATION,
+            limit=_MOST_NAMED + 1,
+        )
+    return _result([_gap(row) for row in rows], dg.AssetCheckSeverity.WARN)
+
+
+def _disagreement(row: Row) -> str:
+    if row["is_queued"]:
+        return f"{row['operation_id']} is in the outbox and is no failure to tell of"
+    return f"{row['operation_id']} failed and is not in the outbox"
+
+
+def _gap(row: Row) -> str:
+    first, last = row["first_missing"], row["last_missing"]
+    numbers = f"{first}" if first == last else f"{first} to {last}"
+    spool, host = row["spool_id"] or "without an id", row["hostname"] or "an unknown host"
+    return f"spool {markdown_text(spool)} on {markdown_text(host)}: {numbers} missing"
+
+
+def _result(complaints: list[str], severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
+    more = ["and more"] if len(complaints) > _MOST_NAMED else []
+    return dg.AssetCheckResult(
+        passed=not complaints,
+        severity=severity,
+        description="; ".join(complaints[:_MOST_NAMED] + more) or f"nothing in {_LOOKED_BACK.days} days",
+    )
