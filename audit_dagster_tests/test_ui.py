@@ -72,7 +72,6 @@ def test_a_data_engineer_in_the_ui(lab: Path, tmp_path: Path) -> None:
     pictures = Path(os.environ.get("AUDIT_PICTURES", tmp_path))
     with dagster(_environment(lab)) as address, browser() as page:
         _materialize_a_missing_day(page, address, lab)
-        page.screenshot(path=pictures / "ui-one-day.png")
         _backfill_a_month(page, address, lab, pictures / "ui-backfill.png")
         page.screenshot(path=pictures / "ui-month.png")
         _see_the_sensor(page, address, lab)

@@ -154,20 +154,20 @@ def test_a_server_that_is_stopped_and_comes_back(
     monkeypatch.setattr(runs, "_FIRST_WAIT_SECONDS", 1)
     embedded.stop(own_server.state_dir)
 
-    def tries() -> list[str]:
+    def tries(instance: dg.DagsterInstance) -> list[str]:
         retry = dg.DagsterEventType.STEP_UP_FOR_RETRY
         return [run.run_id for run in instance.get_runs() for _ in instance.all_logs(run.run_id, of_type=retry)]
 
-    def start_again() -> None:
-        wait_until(lambda: len(tries()) > 1)
+    def start_again(instance: dg.DagsterInstance) -> None:
+        wait_until(lambda: len(tries(instance)) > 1)
         embedded.use(own_server.state_dir)
 
     # Not in memory: two threads ask it.
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, ThreadPoolExecutor(1) as pool:
-        started = pool.submit(start_again)
+        started = pool.submit(start_again, instance)
         result = backfill(instance, "2023-06-01", "2023-06-30")
         started.result()
-        assert len(tries()) > 1
+        assert len(tries(instance)) > 1
         assert result.success
         assert len(status(instance, REPORT)[0]) == 30
 

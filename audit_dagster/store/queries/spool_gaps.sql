@@ -10,7 +10,7 @@ WITH numbered AS (
            CASE WHEN jsonb_typeof(context #> '{spool,number}') = 'number'
                 THEN trunc((context #> '{spool,number}')::numeric) END AS number
     FROM audit_logs
-    WHERE timestamp >= %(since)s AND context ? 'spool'
+    WHERE timestamp >= %(since)s AND context ? 'spool' AND NOT context ? 'imported_from'
 ), neighbours AS (
     SELECT *, lag(number) OVER (PARTITION BY spool_id ORDER BY number) AS before
     FROM numbered
