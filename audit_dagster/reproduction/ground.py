@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,6 +109,17 @@ def below(path: str, root: str | None) -> str:
     if root is None or not path.startswith(f"{root}/") or "/../" in f"{path}/":
         return path
     return path[len(root) + 1 :].lstrip("/")
+
+
+def from_root(path: str, directory: str | None, root: str | None) -> str | None:
+    """Where a relative `path` leads from `directory`, as seen from `root`: `../shared/raw.csv`, `out`, `.`.
+
+    None where that is unknown, or the path is absolute.
+    """
+    if root is None or directory is None or path.startswith("/"):
+        return None
+    target = posixpath.relpath(posixpath.join(directory, path), root)
+    return f"{target}/" if path.endswith("/") or target == ".." else target
 
 
 def patch_of(entry: LogEntry, patches: Mapping[str, bytes]) -> Patch | None:

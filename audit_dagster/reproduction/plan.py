@@ -13,13 +13,13 @@ from typing import Any
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import InvalidInputError
 from audit_dagster.reproduction import ground
+from audit_dagster.reproduction.consequences import beyond_the_tree
 from audit_dagster.reproduction.ground import File, Patch
 from audit_dagster.reproduction.words import (
     NotRunnableError,
     as_console_script,
     command_of,
     is_audit_command,
-    is_destructive,
     secrets_in,
     shortened,
 )
@@ -60,7 +60,8 @@ class Step:
     `argv` is the recorded one, or (`rebuilt`) made from the parameters; in it `${SECRET:NAME}` stands for each of
     `secrets`. `directory` is relative to the repository's root, "" the root itself, None outside any repository or
     unknown. `root` is the recorded folder that a reproduction's working tree stands for, `code_file` the tool's Python
-    file below it. `commit` and `patch` are the code that it ran with, as far as they are known.
+    file below it. `commit` and `patch` are the code that it ran with, as far as they are known. `beyond`
+    says what it changes that no working tree holds, None where nothing tells so.
     """
 
     number: int
@@ -76,7 +77,7 @@ class Step:
     code_file: str | None
     expected_exit_code: int
     secrets: tuple[str, ...]
-    destructive: bool
+    beyond: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +135,7 @@ def _steps(entries: list[LogEntry], commands: dict[str, list[str]], patches: Map
     makers: dict[str, int] = {}
     for number, entry in enumerate(entries, start=1):
         root = ground.root_of(entry)
+        argv = as_console_script(commands[entry.operation_id], root)
         outputs = ground.files_of(entry, "outputs", root)
         inputs = [
             replace(file, made_by=makers[file.recorded_path]) if file.recorded_path in makers else file
@@ -143,7 +145,7 @@ def _steps(entries: list[LogEntry], commands: dict[str, list[str]], patches: Map
             Step(
                 number=number,
                 entry=entry,
-                argv=as_console_script(commands[entry.operation_id], root),
+                argv=argv,
                 rebuilt=not entry.command,
                 directory=ground.directory_of(entry),
                 root=root,
@@ -154,7 +156,7 @@ def _steps(entries: list[LogEntry], commands: dict[str, list[str]], patches: Map
                 code_file=ground.code_file_of(entry, root),
                 expected_exit_code=_expected_exit_code(entry),
                 secrets=secrets_in(entry),
-                destructive=is_destructive(entry),
+                beyond=beyond_the_tree(entry, argv, outputs, root),
             )
         )
         makers.update((file.recorded_path, number) for file in outputs)

@@ -44,7 +44,7 @@ def _step(step: Step) -> dict[str, Any]:
         "outputs": [_file(file) for file in step.outputs],
         "expected_exit_code": step.expected_exit_code,
         "secrets": list(step.secrets),
-        "destructive": step.destructive,
+        "destructive": step.beyond is not None,
     }
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -15,13 +17,14 @@ from typing import NamedTuple
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.render import render, visible
-from audit_dagster.reproduction.ground import Patch, below, patched_paths
+from audit_dagster.reproduction.ground import Patch, below, from_root, patched_paths, repository_root
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, Step
 from audit_dagster.reproduction.words import SECRET, reproduction_note
 
 _TEMPLATE = "reproduction_script.sh.j2"
 _BASE64_LINE = 76
 _MOST_NAMED = 5
+_LONGEST_SHOWN = 80
 # What shellcheck says about words that are meant exactly as they stand, by what makes it say so.
 _EXACT_WORDS = (
     ("SC1010", re.compile(r"^(then|elif|else|fi|do|done|esac)$")),
@@ -31,6 +34,7 @@ _EXACT_WORDS = (
     ("SC2028", re.compile(r"\\")),
     ("SC2088", re.compile(r"^~")),
 )
+_LEADS_UP = re.compile(r"(?:\.{1,2}/+)*\.\.(?:/|$)")
 # The same for words joined by NUL, in one look: most have nothing of the kind.
 _MAY_BE_WARNED_ABOUT = re.compile("[\\\\\u2018-\u201f$`]|(?:^|\0)(?:~|(?:then|elif|else|fi|do|done|esac)(?:\0|$))")
 
@@ -186,24 +190,41 @@ def _declarations(step: Step, moment: str, patched: dict[str, set[str]]) -> Iter
     entry = step.entry
     seconds = "-" if entry.duration_seconds is None else f"{entry.duration_seconds:.3f}"
     names = (visible(entry.tool_name), visible(entry.operation))
-    yield ["record", entry.operation_id, *names, moment, seconds, str(step.expected_exit_code)]
+    yield ["record", entry.operation_id, *names, moment, seconds, str(step.expected_exit_code), _shown(step.argv)]
+    if step.commit and repository_root(entry):
+        yield ["of_repository", _repository(entry)]
     if step.directory:
         yield ["inside", step.directory]
     if step.code_file:
         yield ["code_in", step.code_file]
     if below(step.argv[0], step.root) != step.argv[0]:
         yield ["program_was", step.argv[0]]
-    if step.destructive:
-        yield ["asks_first"]
+    if step.beyond:
+        yield ["asks_first", step.beyond]
     for secret in step.secrets:
         yield ["needs_secret", secret]
     brought = patched.get(step.patch.sha256, set()) if step.patch else set()
+    beside = _beside(step)
     for file in step.inputs:
         if file.path not in brought:
             origin = [file.recorded_path] if file.path != file.recorded_path and not file.made_by else []
-            yield ["reads", file.path, file.sha256 or "-", str(file.made_by), *origin]
+            yield ["reads", beside.get(file.path, file.path), file.sha256 or "-", str(file.made_by), *origin]
+    made_again = brought.difference(file.path for file in step.inputs)
     for file in step.outputs:
-        yield ["makes", file.path, file.sha256 or "-", str(file.size)]
+        again = ["again"] if file.path in made_again else []
+        yield ["makes", beside.get(file.path, file.path), file.sha256 or "-", str(file.size), *again]
+
+
+def _shown(argv: list[str]) -> str:
+    """The beginning of a command, for a list."""
+    text = visible(shlex.join(argv))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
+def _repository(entry: LogEntry) -> str:
+    """The recorded repository as a person knows it: its folder, and where that was cloned from."""
+    remote = entry.context["git"].get("remote")
+    return visible(f"{repository_root(entry)} (a clone of {remote})" if remote else f"{repository_root(entry)}")
 
 
 def _words(step: Step) -> Iterator[_Word]:
@@ -218,19 +239,40 @@ def _words(step: Step) -> Iterator[_Word]:
 def _pieces(word: str, step: Step) -> list[_Piece]:
     """The word, with the working tree in the place of the recorded root, and variables in the place of secrets.
 
-    None where it has neither.
+    What `..` leads to out of the root is sought beside the clone, as it was beside the root. None where it has neither.
     """
-    if not step.secrets and (step.root is None or step.root not in word):
+    if not step.secrets and ".." not in word and (step.root is None or step.root not in word):
         return []
     flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     path = below(value, step.root)
-    if step.root and (path != value or value == step.root):
+    around = _around(value, step)
+    if around:
+        variable = "clone" if around.startswith("../") else "tree"
+        pieces = [_Piece("", flag + equals), _Piece(variable, ""), *_texts(f"/{around}", step.secrets)]
+    elif step.root and (path != value or value == step.root):
         rest = value[len(step.root) :]
         pieces = [_Piece("", flag + equals), _Piece("tree", ""), *_texts(rest, step.secrets)]
     else:
         pieces = _texts(word, step.secrets)
     has_variables = any(piece.variable for piece in pieces)
     return [piece for piece in pieces if piece.variable or piece.text] if has_variables else []
+
+
+def _around(value: str, step: Step) -> str | None:
+    """Where a path leads that leaves the root by the `..` at its beginning, as seen from the root; None of others."""
+    directory, up = step.entry.working_directory, _LEADS_UP.match(value)
+    leaves = up and (from_root(up[0], directory, step.root) or "").startswith("../")
+    return from_root(value, directory, step.root) if leaves else None
+
+
+def _beside(step: Step) -> dict[str, str]:
+    """The files outside the root that the command reaches by `..`, as seen from the root."""
+    values = (word.partition("=")[2] if word.startswith("-") else word for word in step.argv)
+    around = [_around(value, step) or "" for value in values]
+    reached = tuple(f"{place.rstrip('/')}/" for place in around if place.startswith("../"))
+    files = (*step.inputs, *step.outputs) if reached else ()
+    places = {file.path: posixpath.relpath(file.recorded_path, step.root) for file in files}
+    return {path: place for path, place in places.items() if f"{place}/".startswith(reached)}
 
 
 def _texts(text: str, secrets: tuple[str, ...]) -> list[_Piece]:

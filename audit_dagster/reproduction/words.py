@@ -22,11 +22,6 @@ SECRET = re.compile(r"\$\{SECRET:([A-Z0-9_]+)\}")
 _NOT_KEPT = re.compile(r"\\u(?:0000|d[89a-f][0-9a-f]{2})|… \(\d+ (?:characters|items)\)$")
 _NOTE_PREFIX = "Reproduction: "
 _LONGEST_QUOTE = 200
-# Operations that change what no working tree holds: the script asks before them. By a word of tool or operation,
-# and, for words that mean harmless things elsewhere, together with a word for a device.
-_DESTRUCTIVE = {"upload", "delete", "remove", "push", "deploy", "publish", "flash", "erase", "send", "purge", "drop"}
-_ON_DEVICES = {"update", "configure", "reset", "write", "set"}
-_DEVICES = {"device", "devices", "firmware", "node", "nodes", "gateway", "gateways"}
 
 
 class NotRunnableError(Exception):
@@ -65,9 +60,7 @@ def as_console_script(words: list[str], root: str | None) -> list[str]:
 
 def is_audit_command(words: list[str]) -> bool:
     """`audit-dagster …` and `rtgs audit …`, also as an interpreter's script; `run -- COMMAND` records another tool."""
-    words = words[:4]
-    if words and _PYTHON.fullmatch(_name(words[0])):
-        words = words[2:] if words[1:2] == ["-m"] else words[1:]
+    words = without_interpreter(words[:4])
     if not words:
         return False
     program = _name(words[0])
@@ -76,14 +69,15 @@ def is_audit_command(words: list[str]) -> bool:
     return program in {"rtgs", "audit_dagster.rtgs"} and words[1:2] == ["audit"]
 
 
+def without_interpreter(words: list[str]) -> list[str]:
+    """`python FILE …` and `python -m MODULE …` without what comes before FILE and MODULE."""
+    if words and _PYTHON.fullmatch(_name(words[0])):
+        return words[2:] if words[1:2] == ["-m"] else words[1:]
+    return words
+
+
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-def is_destructive(entry: LogEntry) -> bool:
-    """Whether the names of tool and operation say that it changes devices, servers or other people's data."""
-    said = set(re.findall(r"[a-z]+", f"{entry.tool_name} {entry.operation}".lower()))
-    return bool(said & _DESTRUCTIVE) or bool(said & _ON_DEVICES and said & _DEVICES)
 
 
 def reproduction_note(note: str | None) -> str | None:
@@ -105,7 +99,8 @@ def _lacks_only_secrets(words: list[str]) -> bool:
 
 def _rebuilt(entry: LogEntry) -> list[str]:
     """The contract's form: `rtgs TOOL OPERATION --flag value … --note "Reproduction: NOTE"`."""
-    if not (_COMMAND_WORD.fullmatch(entry.tool_name) and _COMMAND_WORD.fullmatch(entry.operation)):
+    names_fit = _COMMAND_WORD.fullmatch(entry.tool_name) and _COMMAND_WORD.fullmatch(entry.operation)
+    if not names_fit or _is_handed_in(entry):
         shown = entry.context.get("command_text")
         raise NotRunnableError(
             f"no command was recorded (it was shown as: {shortened(shown)})"
@@ -124,6 +119,15 @@ def _rebuilt(entry: LogEntry) -> list[str]:
     if marked is not None:
         words += ["--note", visible(marked) if UNWRITABLE.search(marked) else marked]
     return words
+
+
+def _is_handed_in(entry: LogEntry) -> bool:
+    """Whether another program described it with `audit-dagster log`: what that ran is no `rtgs` command.
+
+    Such an entry has the facts of a machine and no process, unlike one recorded here; an imported one has neither.
+    """
+    context = entry.context
+    return "python_version" in context and "process_id" not in context and "imported_from" not in context
 
 
 def _flag(key: str, value: Any) -> list[str]:

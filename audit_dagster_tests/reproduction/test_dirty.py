@@ -22,6 +22,7 @@ from audit_dagster_tests.reproduction.lab import (
     names,
     python,
     reproduce,
+    results,
     state_of,
     step,
     verdicts,
@@ -166,6 +167,23 @@ def test_outputs_stay_and_what_only_the_patch_brought_goes(station: Repository, 
     done = reproduce(script, f"--repo={station.path}", cwd=folder)
     assert (done.returncode, verdicts()) == (0, ["reproduced"] * 3)
     assert "'changed by it', 'code', 'data', 'made', 'made before', 'picture', 'sub']" in done.stdout
+
+
+def test_an_output_that_only_the_patch_brought_was_not_made(station: Repository, folder: Path) -> None:
+    (station.path / "table").write_text("x")
+    facts, content = patch_of(station)
+    makes = {"makes": {"table": "x"}}
+    fields = [
+        dirty(station, facts, ["true"], **makes),
+        dirty(station, facts, ["true"], reads={"table": "x"}, **makes),
+        dirty(station, facts, python("import time; time.sleep(0.1); open('table', 'w').write('x')"), **makes),
+    ]
+    script = make_script(*fields, patches={facts["sha256"]: content})
+    check_script(script)
+    done = reproduce(script, f"--repo={station.path}", cwd=folder)
+    assert (done.returncode, verdicts()) == (4, ["differing", "reproduced", "reproduced"])
+    assert done.stderr == "Operation 1: not made: table\n"
+    assert [row["missing"] for row in results()] == ["1", "0", "0"]
 
 
 def test_a_patch_that_makes_another_tree_or_is_damaged_runs_nothing(station: Repository, folder: Path) -> None:

@@ -52,7 +52,11 @@ def test_goes_on(lab: Repository, tmp_path: Path, folder: Path, sent: signal.Sig
     hold.write_text(str(number))
     command = ["bash", str(tmp_path / "script"), "--work", str(work()), f"--repo={lab.path}"]
     pid_file = tmp_path / "hold.pid"
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    said = tmp_path / "said"
+    with (
+        said.open("w") as stdout,
+        subprocess.Popen(command, cwd=folder, stdout=stdout, stderr=subprocess.DEVNULL) as process,
+    ):
         wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
         process.send_signal(sent)
         assert process.wait(timeout=20) == (-9 if sent is signal.SIGKILL else 128 + sent)
@@ -63,6 +67,7 @@ def test_goes_on(lab: Repository, tmp_path: Path, folder: Path, sent: signal.Sig
     else:
         assert state_of(lab) == before
         assert verdicts() == ["reproduced"] * (number - 1) + ["not tried"] * (4 - number)
+        assert f"--from N (it was at {number})\n" in said.read_text()
     wait_until(lambda: not is_running(held))
     done = reproduce(script, "--from", str(number), f"--repo={lab.path}", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")

@@ -368,8 +368,8 @@ class TestGround:
             "x update-index",
         ]
         names += ["device-configuration decode", "repo push", "visualization create", "gateway reset"]
-        said = [plan_of(entry(1, tool_name=n.split()[0], operation=n.split()[1])).steps[0].destructive for n in names]
-        assert said == [True, True, True, False, False, False, True, False, True]
+        said = [plan_of(entry(1, tool_name=n.split()[0], operation=n.split()[1])).steps[0].beyond for n in names]
+        assert [reason is not None for reason in said] == [True, True, True, False, False, False, True, False, True]
 
     @pytest.mark.parametrize(
         ("command", "secrets"),

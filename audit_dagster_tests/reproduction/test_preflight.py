@@ -21,6 +21,14 @@ from audit_dagster_tests.reproduction.lab import (
 )
 
 
+def lacking(lab: Repository, operations: str, commits: str, clone: Path, more: str = "", remote: str = "") -> str:
+    """What is said of operations whose commits the clone does not have."""
+    return (
+        f"{operations} ran in {lab.path}{remote} at commit {commits}, which {clone} lacks: git fetch --all{more} there,"
+        " or give a clone that has it with --repo DIR and choose its operations with --only"
+    )
+
+
 def complaints(script: str, *words: str, cwd: Path) -> list[str]:
     done = reproduce(script, *words, cwd=cwd)
     assert (done.returncode, done.stdout) == (3, "")
@@ -48,8 +56,7 @@ def test_all_at_once(lab: Repository, folder: Path) -> None:
     assert done.returncode == 3
     listed = [line for line in done.stderr.splitlines() if "--report needs audit-dagster" not in line]
     assert sorted(listed[1:]) == [
-        f"- {lab.path} lacks the commit {'1' * 40}",
-        "- get missing commits with git fetch --all, or name another clone with --repo DIR",
+        f"- {lacking(lab, 'operation 3', '1' * 40, lab.path)}",
         "- operation 5, lab upload, changes more than files here: allow it with --yes, or leave it out with --only",
         f"- the file {str(lab.path).replace(' ', chr(92) + ' ')}/changed is not as it was when operation 2 read it",
         "- the variable SECRET_TOKEN is not set, and operation 4 needs its value",
@@ -65,8 +72,26 @@ def test_a_shallow_clone(lab: Repository, folder: Path) -> None:
     lab.git("clone", "--quiet", "--depth", "1", f"file://{lab.path}", str(folder / "clone"))
     told = complaints(make_script(step(lab, a, ["true"])), "--repo", str(folder / "clone"), cwd=folder)
     assert told == [
-        f"{folder}/clone lacks the commit {a}",
-        "get missing commits with git fetch --all and git fetch --unshallow, or name another clone with --repo DIR",
+        lacking(lab, "operation 1", a, folder / "clone", more=" and git fetch --unshallow"),
+    ]
+
+
+def test_operations_of_several_repositories(lab: Repository, folder: Path) -> None:
+    a, _ = commits(lab)
+    other, unknown = Repository(folder / "B"), step(lab, "4" * 40, ["true"], context={"git": {}})
+    clone = "git@host:B"
+    fields = [
+        step(lab, a, ["true"]),
+        step(other, "1" * 40, ["true"], context={"git": {"root": str(other.path), "remote": clone}}),
+        *(step(lab, "2" * 40, ["true"]) for _ in range(11)),
+        step(other, "3" * 40, ["true"], context={"git": {"root": str(other.path), "remote": clone}}),
+        unknown,
+    ]
+    told = complaints(make_script(*fields), f"--repo={lab.path}", cwd=folder)
+    assert told == [
+        lacking(other, "operations 2, 14", f"{'1' * 40}, {'3' * 40}", lab.path, remote=f" (a clone of {clone})"),
+        lacking(lab, f"operations {', '.join(map(str, range(3, 13)))} and 1 more", "2" * 40, lab.path),
+        lacking(lab, "operation 15", "4" * 40, lab.path).replace(f" in {lab.path} at", " at"),
     ]
 
 

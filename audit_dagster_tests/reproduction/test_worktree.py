@@ -163,12 +163,12 @@ class TestTree:
         found = {"outputs": [file(tmp_path, "outside", b"x")]}
         lazy = step(lab, a, ["true"])
         lazy["context"] |= found
-        done = reproduce(make_script(lazy), f"--repo={lab.path}", cwd=folder)
+        done = reproduce(make_script(lazy), "--yes", f"--repo={lab.path}", cwd=folder)
         assert (done.returncode, results()[0]["same"]) == (0, "0")
         shutil.rmtree(work())
         again = step(lab, a, python(WRITES, str(outside), "x"))
         again["context"] |= found
-        reproduce(make_script(again), f"--repo={lab.path}", cwd=folder)
+        reproduce(make_script(again), "--yes", f"--repo={lab.path}", cwd=folder)
         assert results()[0]["same"] == "1"
 
 
@@ -237,10 +237,14 @@ class TestOptions:
     def test_list_and_dry_run_change_nothing(self, lab: Repository, folder: Path) -> None:
         a, _ = commits(lab)
         hidden = {"command": ["true", "--password=${SECRET:PASSWORD}"], "context": {"command_is_exact": False}}
-        script = make_script(step(lab, a, python(APPENDS), operation="first"), hidden)
+        script = make_script(step(lab, a, ["echo", "a b"], operation="first"), hidden)
         before = state_of(lab)
         done = reproduce(script, "--list", "--only", "1", cwd=folder)
-        assert (done.returncode, done.stderr, done.stdout) == (0, "", "    1  2023-06-01 14:30:23  lab first\n")
+        assert (done.returncode, done.stderr, done.stdout) == (
+            0,
+            "",
+            "    1  2023-06-01 14:30:23  lab first\n       echo 'a b'\n",
+        )
         done = reproduce(
             script, "--dry-run", f"--repo={lab.path}", cwd=folder, environment={"SECRET_PASSWORD": "hunter22"}
         )
