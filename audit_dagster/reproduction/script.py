@@ -9,14 +9,13 @@ import base64
 import hashlib
 import posixpath
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import render, visible
+from audit_dagster.render import render, shell_word, visible
 from audit_dagster.reproduction.ground import Patch, below, from_root, patched_paths, repository_root
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, Step
 from audit_dagster.reproduction.words import SECRET, reproduction_note
@@ -217,7 +216,7 @@ def _declarations(step: Step, moment: str, patched: dict[str, set[str]]) -> Iter
 
 def _shown(argv: list[str]) -> str:
     """The beginning of a command, for a list."""
-    text = visible(shlex.join(argv))
+    text = visible(" ".join(map(shell_word, argv)))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
@@ -267,7 +266,8 @@ def _around(value: str, step: Step) -> str | None:
 
 def _beside(step: Step) -> dict[str, str]:
     """The files outside the root that the command reaches by `..`, as seen from the root."""
-    values = (word.partition("=")[2] if word.startswith("-") else word for word in step.argv)
+    words = [word for word in step.argv if ".." in word] if step.inputs or step.outputs else []
+    values = (word.partition("=")[2] if word.startswith("-") else word for word in words)
     around = [_around(value, step) or "" for value in values]
     reached = tuple(f"{place.rstrip('/')}/" for place in around if place.startswith("../"))
     files = (*step.inputs, *step.outputs) if reached else ()
