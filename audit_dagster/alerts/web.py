@@ -76,7 +76,7 @@ def request(method: str, url: str, body: bytes | None, headers: Mapping[str, str
 
     try:
         status = within(timeout, ask)
-    except LateError:
+    except (LateError, TimeoutError):  # ours or the socket's, whichever comes first
         _break_off(connection.sock)
         raise DeliveryError(f"{parts.hostname} did not answer within {timeout:g} seconds") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -133,8 +133,6 @@ def _break_off(connected: socket.socket | None) -> None:
 
 
 def _what_went_wrong(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "did not answer in time"
     if isinstance(error, ConnectionRefusedError):
         return "refuses the connection"
     if isinstance(error, OSError) and not isinstance(error, http.client.HTTPException):

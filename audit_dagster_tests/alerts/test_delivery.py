@@ -182,6 +182,7 @@ def test_the_documented_verification_accepts_only_what_is_ours(web: Web, webhook
 def test_any_2xx_is_success(web: Web, webhook: str, status: int) -> None:
     web.status = status
     deliver(MESSAGE, webhook, 1, TIMEOUT)
+    assert len(web.calls) == 1
 
 
 @pytest.mark.parametrize("status", [199, 300, 400, 404, 429, 500, 503])
@@ -205,7 +206,7 @@ def test_a_server_that_misbehaves_is_an_error_in_time(web: Web, webhook: str, mo
     web.mode = mode
     started = time.monotonic()
     with pytest.raises(
-        DeliveryError, match=r"^127.0.0.1 (did not answer (within 0.5 seconds|in time)|gave no HTTP answer|cannot)"
+        DeliveryError, match=r"^127.0.0.1 (did not answer within 0.5 seconds|gave no HTTP answer|cannot)"
     ):
         deliver(MESSAGE, webhook, 1, SHORT)
     assert time.monotonic() - started < SHORT + 1
@@ -215,7 +216,10 @@ def test_a_server_that_misbehaves_is_an_error_in_time(web: Web, webhook: str, mo
 
 def test_nobody_waits_for_the_body_of_an_answer(web: Web, webhook: str) -> None:
     web.mode = "drip-body"
+    started = time.monotonic()
     deliver(MESSAGE, webhook, 1, TIMEOUT)
+    assert time.monotonic() - started < TIMEOUT
+    assert len(web.calls) == 1
 
 
 def test_a_refused_connection(monkeypatch: pytest.MonkeyPatch) -> None:
