@@ -34,7 +34,7 @@ pytestmark = [
 ]
 DAYS = [date(2024, 1, 1) + timedelta(days=number) for number in range(60)]
 DAYS_PER_RUN = 5
-LOST_AFTER_SECONDS = 25
+LOST_AFTER_SECONDS = 40
 _GATE = """
 CREATE FUNCTION dagster.wait_at_the_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
@@ -149,7 +149,7 @@ def _kill_with_a_step_in_hand(worker: Popen[bytes], workers: _Workers, connectio
         held.extend(workers.in_hand("first"))
         return bool(held)
 
-    wait_until(has_a_step, LOST_AFTER_SECONDS - 5, "a step in the first worker's hands")
+    wait_until(has_a_step, LOST_AFTER_SECONDS / 2, "a step in the first worker's hands")
     kill(worker)
     connection.execute("SELECT pg_advisory_unlock(1)")
     return held[0]
