@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.reproduction.ground import File, below, from_root
@@ -27,7 +28,7 @@ def beyond_the_tree(entry: LogEntry, words: list[str], outputs: list[File], root
 
     None where nothing says that it changes more than the working tree that stands for `root`.
     """
-    if _is_named_so(entry):
+    if _is_named_so(entry.tool_name, entry.operation):
         return "changes more than files here"
     if any(file.path.startswith("/") for file in outputs):
         return "writes outside the working tree"
@@ -44,8 +45,9 @@ def beyond_the_tree(entry: LogEntry, words: list[str], outputs: list[File], root
     return None
 
 
-def _is_named_so(entry: LogEntry) -> bool:
-    said = set(re.findall(r"[a-z]+", f"{entry.tool_name} {entry.operation}".lower()))
+@lru_cache(maxsize=1000)
+def _is_named_so(tool_name: str, operation: str) -> bool:
+    said = set(re.findall(r"[a-z]+", f"{tool_name} {operation}".lower()))
     return bool(said & _DESTRUCTIVE) or bool(said & _ON_DEVICES and said & _DEVICES)
 
 

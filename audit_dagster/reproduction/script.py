@@ -10,8 +10,8 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from itertools import pairwise
 from typing import NamedTuple
 
 from audit_dagster.entry import LogEntry
@@ -25,8 +25,9 @@ _BASE64_LINE = 76
 _MOST_NAMED = 5
 _LONGEST_SHOWN = 80
 # What shellcheck says about words that are meant exactly as they stand, by what makes it say so.
+_RESERVED = {"then", "elif", "else", "fi", "do", "done", "esac"}
 _EXACT_WORDS = (
-    ("SC1010", re.compile(r"^(then|elif|else|fi|do|done|esac)$")),
+    ("SC1010", re.compile(f"^({'|'.join(sorted(_RESERVED))})$")),
     ("SC1003", re.compile(r"\\")),
     ("SC1110,SC1111,SC1112", re.compile("[\u2018-\u201f]")),
     ("SC2016", re.compile(r"[$`]")),
@@ -34,8 +35,6 @@ _EXACT_WORDS = (
     ("SC2088", re.compile(r"^~")),
 )
 _LEADS_UP = re.compile(r"(?:\.{1,2}/+)*\.\.(?:/|$)")
-# The same for words joined by NUL, in one look: most have nothing of the kind.
-_MAY_BE_WARNED_ABOUT = re.compile("[\\\\\u2018-\u201f$`]|(?:^|\0)(?:~|(?:then|elif|else|fi|do|done|esac)(?:\0|$))")
 
 
 def reproduction_script(plan: Plan, generated: datetime, config: ScriptConfig) -> str:
@@ -76,16 +75,17 @@ class _Piece(NamedTuple):
     text: str
 
 
-class _Word(NamedTuple):
-    """A word of a command: as `text`, or in `pieces` where there are any.
+class _Line(NamedTuple):
+    """A line of a command: people break it before each flag, and a flag's `values` stay with it.
 
-    People break a command before each word with a dash in front, a "flag"; the words after it, its values, stay with
-    it. Before the first flag are the "program" and its "argument"s.
+    The first line has the program and its arguments for `words`. Where a variable stands for a part of any of them,
+    `mixed` has each word of the line in pieces.
     """
 
-    place: str
-    text: str
-    pieces: list[_Piece]
+    is_flag: bool
+    words: list[str]
+    values: list[str]
+    mixed: list[list[_Piece]]
 
 
 class _Declared(NamedTuple):
@@ -93,8 +93,7 @@ class _Declared(NamedTuple):
     codes: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Written:
+class _Written(NamedTuple):
     """A step as the template needs it."""
 
     number: int
@@ -106,7 +105,7 @@ class _Written:
     warnings: list[_Declared]
     note: str | None
     declarations: list[_Declared]
-    words: list[_Word]
+    lines: list[_Line]
     echo_codes: str
     note_codes: str
     run_codes: str
@@ -128,7 +127,7 @@ def _written(step: Step, zone: tzinfo, patched: dict[str, set[str]]) -> _Written
         warnings=[_Declared([warning], _codes(warning)) for warning in _warnings(step)],
         note=note,
         declarations=[_Declared(words, _codes(*words)) for words in _declarations(step, moment, patched)],
-        words=list(_words(step)),
+        lines=list(_lines(step)),
         echo_codes=_codes(executing),
         note_codes=_codes(note),
         run_codes=_codes(*step.argv),
@@ -226,13 +225,20 @@ def _repository(entry: LogEntry) -> str:
     return visible(f"{repository_root(entry)} (a clone of {remote})" if remote else f"{repository_root(entry)}")
 
 
-def _words(step: Step) -> Iterator[_Word]:
-    place, after = "program", "argument"
-    for word in step.argv:
-        if place != "program" and word.startswith("-"):
-            place, after = "flag", "value"
-        yield _Word(place, word, _pieces(word, step))
-        place = after
+def _lines(step: Step) -> Iterator[_Line]:
+    starts = [number for number, word in enumerate(step.argv) if number and word.startswith("-")]
+    for start, end in pairwise((0, *starts, len(step.argv))):
+        line = step.argv[start:end]
+        mixed = _mixed(line, step)
+        yield _Line(True, line[:1], line[1:], mixed) if start else _Line(False, line, [], mixed)
+
+
+def _mixed(line: list[str], step: Step) -> list[list[_Piece]]:
+    text = " ".join(line)
+    if not step.secrets and ".." not in text and (step.root is None or step.root not in text):  # as most lines are
+        return []
+    pieces = [_pieces(word, step) for word in line]
+    return [found or [_Piece("", word)] for found, word in zip(pieces, line, strict=True)] if any(pieces) else []
 
 
 def _pieces(word: str, step: Step) -> list[_Piece]:
@@ -240,8 +246,6 @@ def _pieces(word: str, step: Step) -> list[_Piece]:
 
     What `..` leads to out of the root is sought beside the clone, as it was beside the root. None where it has neither.
     """
-    if not step.secrets and ".." not in word and (step.root is None or step.root not in word):
-        return []
     flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     path = below(value, step.root)
     around = _around(value, step)
@@ -289,6 +293,7 @@ def _base64(content: bytes) -> Iterable[str]:
 
 def _codes(*words: str) -> str:
     """The warnings that these words would raise in quotes, which is how the script writes them."""
-    if not _MAY_BE_WARNED_ABOUT.search("\0".join(words)):
+    text = "".join(words)
+    if text.isascii() and not any(sign in text for sign in "\\$`~") and _RESERVED.isdisjoint(words):  # as most are
         return ""
     return ",".join(codes for codes, cause in _EXACT_WORDS if any(cause.search(word) for word in words))

@@ -137,7 +137,7 @@ class TestForm:
         template = (templates_dir() / "reproduction_script.sh.j2").read_text()
         values = re.findall(r"{{(.*?)}}", template, re.DOTALL)
         assert len(values) > 10
-        rule = r"\|\s*(?:(?:sh|sh_flag|sh_comment)|map\(\"(?:sh|sh_flag)\"\) \| join\(\" \"\))\s*$"
+        rule = r"\|\s*(?:(?:sh|sh_words|sh_flags?|sh_comment)|map\(\"(?:sh|sh_flag)\"\) \| join\(\" \"\))\s*$"
         assert [value for value in values if not re.search(rule, value)] == [' "  " ', ' "{" ']
 
     def test_nothing_newer_than_bash_3_2(self) -> None:

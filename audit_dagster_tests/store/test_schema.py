@@ -83,6 +83,14 @@ def test_an_entry_comes_back_as_it_went_in(connection: Connection) -> None:
     assert LogEntry.from_json(json.loads(json.dumps(entry.to_json()))) == entry
 
 
+@pytest.mark.parametrize(
+    "written", ["123456789012345678901234567890", "1e400", "0.1", "18446744073709551616", '"\\ud83d\\ude00"']
+)
+def test_what_jsonb_holds_is_read_as_python_reads_json(connection: Connection, written: str) -> None:
+    (found,) = connection.execute("SELECT %s::jsonb", [f'{{"value": [{written}]}}']).fetchone() or ()
+    assert found == {"value": [json.loads(written)]} and type(found["value"][0]) is type(json.loads(written))
+
+
 def test_append_tells_duplicate_from_conflict(connection: Connection) -> None:
     entry = make_entry()
     changed = replace(entry, note="other")
