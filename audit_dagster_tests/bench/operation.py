@@ -81,7 +81,7 @@ def _observation(world: World, connection: Connection[Any], rows: int) -> Iterat
 def _nothing_due(connection: Connection[Any]) -> None:
     """All failures counted and told, and nothing to be looked at soon."""
     connection.execute("UPDATE alert_outbox SET sent_at = now(), due = now()")
-    connection.execute("UPDATE alert_state SET look_at = now() + interval '1 day'")
+    connection.execute("UPDATE alert_state SET look_at = now() + interval '1 day', looked_at = now()")
     connection.execute("VACUUM ANALYZE alert_outbox")
     if alerts_due(connection):
         raise SystemExit("something is due")
