@@ -7,6 +7,7 @@ who dies between sending and marking leaves the claim to run out, and the repeat
 
 from __future__ import annotations
 
+import hashlib
 import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from audit_dagster.settings import Settings
 
-__all__ = ["Pass", "Sent", "alerts_due", "queue_run_failure", "send_alerts"]
+__all__ = ["Pass", "Sent", "alerts_due", "queue_failed_check", "queue_run_failure", "send_alerts"]
 
 
 class Pass(NamedTuple):
@@ -68,15 +69,37 @@ def queue_run_failure(
     connection: Connection[Any], settings: Settings, run_id: str, job_name: str, error: str, url: str | None
 ) -> None:
     """Write one message, for each target, about a failed run of the audit's own; the same run is told once."""
+    _queue(connection, settings, policy.RUN_FAILED, f"run:{run_id}", job_name, error, _run(run_id, url))
+
+
+def queue_failed_check(
+    connection: Connection[Any], settings: Settings, check: str, asset: str, said: str, run_id: str, url: str | None
+) -> None:
+    """Write one message, for each target, about a check that failed.
+
+    What it `said` is told once a day (of AUDIT_TIMEZONE), since a check fails again each hour until somebody mends it.
+    """
+    today = _server_time(connection).astimezone(settings.zone).date()
+    what = hashlib.sha256(f"{asset}\0{check}\0{said}".encode(errors="replace")).hexdigest()[:12]
+    facts = {"Asset": asset, **_run(run_id, url)}
+    _queue(connection, settings, policy.CHECK_FAILED, f"check:{today}:{what}", check, said, facts)
+
+
+def _run(run_id: str, url: str | None) -> dict[str, str]:
+    return {"Run": run_id, **({"Link": url} if url else {})}
+
+
+def _queue(
+    connection: Connection[Any], settings: Settings, kind: str, key: str, what: str, error: str, facts: dict[str, str]
+) -> None:
     rules = _rules(connection, settings)
     now = _server_time(connection)
     error = Redactor({**os.environ, **settings.given}).text(error)  # Dagster's words, which nobody has looked through
-    facts = {"Run": run_id, **({"Link": url} if url else {})}
-    incident = Incident(policy.RUN_FAILED, f"run:{run_id}", "dagster", job_name, error, 1, now, now, None, facts)
+    incident = Incident(kind, key, "dagster", what, error, 1, now, now, None, facts)
     due = policy.quiet_until(rules.config, now, rules.zone)
     with connection.transaction():
         for target in rules.config.targets:
-            add_message(connection, rules, f"run:{run_id}", target, [incident], now, due)
+            add_message(connection, rules, key, target, [incident], now, due)
 
 
 def _rules(connection: Connection[Any], settings: Settings) -> Rules:

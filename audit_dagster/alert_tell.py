@@ -33,17 +33,23 @@ class Rules(NamedTuple):
 
 
 def tell(connection: Connection[Any], rules: Rules, now: datetime) -> int:
-    """Write the messages about incidents that are due; how many incidents. One transaction."""
+    """Write the messages about incidents that are due; how many incidents. One transaction.
+
+    In quiet hours only what is urgent is due: the others become one message at their end, however often they happened.
+    """
     with connection.transaction():
-        due, muted = without_muted(
+        found, put_off = without_muted(
             connection, rules, fetch(connection, "incidents_to_tell", now=now, limit=_MOST_AT_ONCE), now
         )
-        if muted:
-            ids, ends = [row["id"] for row, _ in muted], [end for _, end in muted]
+        quiet = policy.quiet_until(rules.config, now, rules.zone)
+        due = [row for row in found if quiet <= now or _is_urgent(rules, _kind(row), row)]
+        put_off += [(row, quiet) for row in found if row not in due]
+        if put_off:
+            ids, ends = [row["id"] for row, _ in put_off], [end for _, end in put_off]
             fetch(connection, "put_off_telling", incident_ids=ids, tell_at=ends)
         if not due:
             return 0
-        write_messages(connection, rules, [(policy.message_kind(row["kind"], row["told"]), row) for row in due], now)
+        write_messages(connection, rules, [(_kind(row), row) for row in due], now)
         again = [policy.next_telling(rules.config, row["told"] + 1, now) for row in due]
         fetch(connection, "note_telling", incident_ids=[row["id"] for row in due], tell_at=again)
         if any(row["kind"] == "failing" and not row["told"] for row in due):
@@ -74,8 +80,7 @@ def write_messages(connection: Connection[Any], rules: Rules, told: Sequence[tup
     quiet = policy.quiet_until(rules.config, now, rules.zone)
     digests: dict[tuple[str, bool], list[Row]] = defaultdict(list)
     for kind, row in told:
-        urgent = quiet > now and kind == policy.FIRST_SEEN and policy.is_urgent(rules.config, row["tool_name"])
-        digests[kind, urgent].append(row)
+        digests[kind, quiet > now and _is_urgent(rules, kind, row)].append(row)
     for (kind, urgent), rows in digests.items():
         key = f"{now:%Y-%m-%dT%H%M%SZ}-{kind.replace(' ', '-')}-{uuid.uuid4().hex[:12]}"
         incidents = _incidents(connection, kind, rows)
@@ -110,6 +115,14 @@ def add_message(
         now=now,
         due=due,
     )
+
+
+def _kind(row: Row) -> str:
+    return policy.message_kind(row["kind"], row["told"])
+
+
+def _is_urgent(rules: Rules, kind: str, row: Row) -> bool:
+    return kind == policy.FIRST_SEEN and policy.is_urgent(rules.config, row["tool_name"])
 
 
 def _incidents(connection: Connection[Any], kind: str, rows: Sequence[Row]) -> list[Incident]:

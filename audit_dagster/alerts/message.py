@@ -16,8 +16,8 @@ from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
 from audit_dagster.reproduction.words import secrets_in
 
 # Failures first: the order of the kinds in a message.
-_KINDS = ("first seen", "still failing", "run failed", "unusually slow", "silent", "resolved")
-_FAILURES, _QUIET = _KINDS[:3], _KINDS[4:]
+_KINDS = ("first seen", "still failing", "run failed", "check failed", "unusually slow", "silent", "resolved")
+_FAILURES, _QUIET = _KINDS[:4], _KINDS[5:]
 _MOST_IN_FULL, _MOST_NAMED, _MOST_PARAMETERS = 10, 100, 10
 _LONGEST_SUBJECT, _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_TEXT = 150, 40, 100, 500
 
@@ -99,6 +99,7 @@ def headline(incident: Incident) -> str:
         "first seen": "failed",
         "still failing": "still fails",
         "run failed": "run failed",
+        "check failed": "check failed",
         "unusually slow": "was unusually slow",
         "silent": "is silent",
         "resolved": "works again",
@@ -128,7 +129,7 @@ def _facts(incident: Incident, links: Links, zone: ZoneInfo) -> Iterator[_Fact]:
         yield _linked(_cut(visible(name), _LONGEST_NAME), _cut(visible(value), _LONGEST_TEXT))
     if incident.example:
         yield from _about(incident.example, zone)
-    if incident.kind == "run failed":
+    if incident.kind in ("run failed", "check failed"):
         return
     day = (incident.example.entry.timestamp if incident.example else incident.last_seen).astimezone(zone).date()
     if links.reports:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from audit_dagster.alerts.config import AlertConfig
 
 FIRST_SEEN, STILL_FAILING, RESOLVED = "first seen", "still failing", "resolved"
-SLOW, SILENT, RUN_FAILED = "unusually slow", "silent", "run failed"
+SLOW, SILENT = "unusually slow", "silent"
+RUN_FAILED, CHECK_FAILED = "run failed", "check failed"
 FILE_TARGET = "file"
 
 _FRIDAY = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -122,9 +122,9 @@ class Mail:
 
 
 @contextmanager
-def mail_server() -> Iterator[Mail]:
+def mail_server(port: int | None = None) -> Iterator[Mail]:
     mail = Mail()
-    port = free_port()
+    port = port or free_port()
     controller = Controller(mail, hostname="127.0.0.1", port=port)
     controller.start()
     mail.address = f"mailto://127.0.0.1:{port}/?from=audit@example.org&to=ada@example.org"
@@ -132,6 +132,28 @@ def mail_server() -> Iterator[Mail]:
         yield mail
     finally:
         controller.stop()
+
+
+@contextmanager
+def silent_server(port: int) -> Iterator[list[socket.socket]]:
+    """Takes every connection, and never says a word."""
+    connections: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", port)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    connections.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield connections
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in connections:
+                connection.close()
 
 
 def free_port() -> int:

@@ -17,7 +17,7 @@ KEY_VARIABLE = "ALERT_TEST_KEY"
 
 
 class Receiver:
-    """A real HTTP server. `mode`: `take`, `fail` (500), `hang`."""
+    """A real HTTP server. `mode`: `take`, `fail` (500), `hang`, or `keep` (take, and hang)."""
 
     def __init__(self) -> None:
         self.mode = "take"
@@ -28,7 +28,9 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if receiver.mode == "hang":
+                if receiver.mode == "keep":
+                    receiver.got.append(body)
+                if receiver.mode in ("hang", "keep"):
                     receiver._release.wait(60)
                     self.close_connection = True
                     return
