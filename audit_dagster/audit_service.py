@@ -6,8 +6,10 @@ Importing this module is cheap: it is how a tool reaches `log_custom_operation`.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,6 +42,8 @@ __all__ = [
 _LARGEST_LIMIT = 2**63 - 1
 _MOST_MINUTES = 1_000_000_000
 _MOST_REASONS = 3
+_MOST_NAMED = 10
+_ID_DIGITS = re.compile("[0-9a-f]{4,32}")
 _SWITCH_VARIABLE = "POSTGRES_LOGGING_STATUS"
 _SPOOL_STATUS = ("spool_dir", "waiting", "running", "quarantined", "quarantine_reasons", "last_delivered")
 _DETAILS = ("git_dirty", "command", "working_directory", "context")
@@ -127,6 +131,40 @@ class AuditService:
         if missing:
             raise InvalidInputError(f"there is no operation {min(missing)}")
         return found
+
+    def find_operation(self, prefix: str) -> LogEntry:
+        """The one operation whose id begins with these hexadecimal digits, at least four; dashes do not count.
+
+        Raises InvalidInputError where there is none, or where there are several: it then names some of them.
+        """
+        from audit_dagster.store.query import fetch_entries
+
+        digits = prefix.replace("-", "").lower()
+        if not _ID_DIGITS.fullmatch(digits):
+            raise InvalidInputError(f"{prefix!r} is no operation id: give its first hexadecimal digits, at least four")
+        ends = {"first": digits.ljust(32, "0"), "last": digits.ljust(32, "f")}
+        with self.database() as connection:
+            found = fetch_entries(connection, "operations_by_prefix", **ends, limit=_MOST_NAMED + 1)
+        if not found:
+            raise InvalidInputError(f"there is no operation {prefix}: see `audit-dagster search`")
+        if len(found) > 1:
+            named = [f"{one.operation_id} ({one.tool_name} {one.operation})" for one in found[:_MOST_NAMED]]
+            named += ["and more"] if len(found) > _MOST_NAMED else []
+            raise InvalidInputError(f"several operations begin with {prefix}: {', '.join(named)}")
+        return found[0]
+
+    def search(self, text: str, limit: int = 20, tool_name: str | None = None) -> list[LogEntry]:
+        """The newest operations with `text` in tool, operation, user, note, error, parameters or results, in any case.
+
+        Raises InvalidInputError for a limit below one or an empty text.
+        """
+        from audit_dagster.store.query import fetch_entries
+
+        if not text or not 1 <= limit <= _LARGEST_LIMIT:
+            raise InvalidInputError(f"give a text to search for, and a limit from 1 to {_LARGEST_LIMIT}")
+        asked = {"text": text, "text_in_json": json.dumps(text, ensure_ascii=False)[1:-1]}
+        with self.database() as connection:
+            return fetch_entries(connection, "search", **asked, limit=limit, tool_name=tool_name)
 
     @contextmanager
     def database(self) -> Iterator[Connection[Any]]:

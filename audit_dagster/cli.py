@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from audit_dagster.commands import PATH, again, alerts, keep, look, plain, record
+from audit_dagster.commands import PATH, again, alerts, ask, keep, look, plain, record, templates
 from audit_dagster.errors import AuditError
 
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -48,7 +48,9 @@ def cli() -> None:
 
 
 for _command in (
-    *(look.recent, look.report, again.reproduce, alerts.alerts),
+    *(look.recent, look.search, look.stats, look.report, again.reproduce, alerts.alerts),
+    templates.templates,
+    *(ask.show_operation, ask.diff, ask.open_report, ask.completion),
     *(record.run, record.log, record.shell_hook, record.import_command),
     *(keep.init_db, keep.sync, keep.stop_server),
     *(keep.postgres_logging_status, keep.enable_postgres_logging, keep.disable_postgres_logging),

@@ -68,6 +68,22 @@ def write_document(path: Place, text: str, operations: int, failed: int, mode: i
     return Document(path, text, operations, failed)
 
 
+def remove_series(paths: Iterable[Place]) -> None:
+    """Remove what there is of a series of files, from its first name to the last before one that is absent.
+
+    The last goes first, so that what a killed process leaves is found the next time. Raises AuditError.
+    """
+    found: list[Place] = []
+    for path in paths:
+        with _told(path, "remove"):
+            if not path.is_file():
+                break
+        found.append(path)
+    for path in reversed(found):
+        with _told(path, "remove"):
+            path.unlink()
+
+
 def read_text(path: Place) -> str:
     """The text of a report that people may have edited. Raises AuditError where it cannot be read."""
     with _told(path, "read"):

@@ -1,4 +1,4 @@
-"""The one Jinja2 environment, and every escaping rule: shell, Markdown, terminal, file names.
+"""The one Jinja2 environment, and every escaping rule: shell, Markdown, HTML, terminal, file names.
 
 Notes, names and parameters come from anywhere. Each place that text goes to has its own rule here, and templates name
 the rule as a filter; a test reads the templates and refuses a value without one.
@@ -10,14 +10,22 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from audit_dagster.errors import AuditError, ConfigurationError
+from audit_dagster.settings import chosen_templates_dir
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 _PACKAGE = Path(__file__).parent
 _CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "\u2421", ord("\n"): "\u21b5"}
@@ -25,10 +33,13 @@ _CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(32)} | {0x7F: "\
 _DECEIVERS = re.compile("[\u0080-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _MARKDOWN_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 _MARKDOWN_PLAIN = re.compile(r"[0-9A-Za-z .,:;/()'\"+=%-]*")
+_HTML_PLAIN = re.compile(r"[0-9A-Za-z .,:;/()+=%_-]*")
 _HTML_ENTITY = re.compile(r"&(?=#?\w+;)")
 _PLAIN_IN_DOUBLE_QUOTES = re.compile(r"[^\x00-\x1f\x7f\"$`\\!]*")
 # Of three dots the middle one: Dagster takes no key with `...`.
 _UNSAFE_IN_FILE_NAME = re.compile(rb"[^a-z0-9_.-]|(?<=\.)\.(?=\.)")
+_STARTS_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _LONGEST_FILE_NAME = 100
 _PIECES_AT_ONCE = 1000
 _COMPACT_JSON = json.JSONEncoder(separators=(",", ":"))
@@ -40,13 +51,24 @@ def templates_dir() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "templates"
 
 
-@cache
 def environment() -> Environment:
-    """The environment of every document: unknown names are errors, HTML is escaped, filters are the rules below."""
+    """The environment of every document: unknown names are errors, HTML is escaped, filters are the rules below.
+
+    Files of AUDIT_TEMPLATES_DIR win over the shipped ones of that name. Raises ConfigurationError where it is none.
+    """
+    own = chosen_templates_dir()
+    if own is not None and not own.is_dir():
+        raise ConfigurationError(f"AUDIT_TEMPLATES_DIR is '{own}': set it to a folder that exists")
+    return environment_of(own)
+
+
+@cache
+def environment_of(own: Path | None) -> Environment:
+    """The same with a lab's own folder, or with the shipped templates alone."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     made = Environment(
-        loader=FileSystemLoader(templates_dir()),
+        loader=FileSystemLoader([*([own] if own else []), templates_dir()]),
         undefined=StrictUndefined,
         autoescape=select_autoescape(enabled_extensions=("html", "html.j2")),
         trim_blocks=True,
@@ -63,6 +85,11 @@ def environment() -> Environment:
         sh_flag=shell_flag_value,
         sh_flags=shell_flag_values,
         sh_comment=shell_comment,
+        html=html_text,
+        html_block=html_block,
+        html_facts=html_facts,
+        href=html_href,
+        script_hash=script_hash,
         number=number,
         percent=percent,
         seconds=seconds,
@@ -71,8 +98,39 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill `templates/<template>`."""
-    return environment().get_template(template).render(**values)
+    """Fill `templates/<template>`. Raises AuditError that names file and line where a lab's own template is wrong."""
+    with _told():
+        return environment().get_template(template).render(**values)
+
+
+def compiled(template: str) -> None:
+    """Raises AuditError as `render` does, where a template is no template."""
+    with _told():
+        environment().get_template(template)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (AuditError, MemoryError):
+        raise
+    except Exception as error:  # a template may do anything
+        own = chosen_templates_dir()
+        if own and (place := _place_in(own, error)):
+            raise AuditError(f"the template {place}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise
+
+
+def _place_in(folder: Path, error: Exception) -> str | None:
+    """FILE, line N: where in the folder's templates an error happened, None where it did not happen there."""
+    from jinja2 import TemplateSyntaxError
+
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    if isinstance(error, TemplateSyntaxError):
+        frames = [(error.filename or "", error.lineno)]
+    places = [f"{name}, line {line}" for name, line in frames if Path(name).is_relative_to(folder)]
+    return places[-1] if places else None
 
 
 def _joined(pieces: Iterable[str]) -> str:
@@ -115,6 +173,48 @@ def markdown_block(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
+class Svg(str):
+    """A chart for inside a page: `reports/charts.py` has escaped what is in it."""
+
+    __slots__ = ()
+
+
+def html_text(value: object) -> Markup:
+    """Text of a page, or an attribute's value: one line in which every character is seen. A chart stays as it is."""
+    from markupsafe import Markup, escape
+
+    if isinstance(value, Svg):
+        return Markup(value)  # noqa: S704
+    text = str(value)
+    return escape(text if _HTML_PLAIN.fullmatch(text) else visible(text))
+
+
+def html_block(text: str) -> Markup:
+    """Lines for inside `<pre>`."""
+    from markupsafe import escape
+
+    return escape("\n".join(map(visible, text.split("\n"))))
+
+
+def html_facts(facts: Iterable[tuple[str, str]]) -> Markup:
+    """Names and values for inside `<dl>`: in a long page one call for them all is faster than two for each."""
+    from markupsafe import Markup
+
+    return Markup("\n").join(Markup("<dt>%s</dt><dd>%s</dd>") % tuple(map(html_text, pair)) for pair in facts)
+
+
+def html_href(address: str) -> Markup:
+    """A relative address made of file names, which no text in it makes an absolute one, or a script."""
+    from markupsafe import escape
+
+    return escape(quote(address, safe="/.~#-_", errors="replace"))
+
+
+def script_hash(script: str) -> str:
+    """What a Content-Security-Policy calls a page's inline script: sha256-…"""
+    return f"sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
 def json_comment(form: Mapping[str, Any]) -> str:
     """JSON for inside an HTML comment, which no text in it can end: outside strings JSON has neither `--` nor `<`."""
     text = _COMPACT_JSON.encode(form)
@@ -143,9 +243,31 @@ def shell_flag_values(texts: Iterable[str]) -> str:
     return " ".join(map(shell_flag_value, texts))
 
 
+def shell_line(words: Iterable[str]) -> str:
+    """A command to read and to copy: a word that hides something is spelt out in bash's `$'…'`."""
+    return " ".join(shell_word(word) if visible(word) == word else _spelt(word) for word in words)
+
+
+def _spelt(word: str) -> str:
+    spelt = "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in _escaped(word))
+    return f"$'{spelt}'"
+
+
+def _escaped(word: str) -> bytes:
+    return word.replace("\\", "\\\\").replace("'", "\\'").encode("utf-8", "surrogatepass")
+
+
 def shell_comment(value: object) -> str:
     """Text after `#` in a script: one line, nothing hidden. It also fits inside single quotes once `shell_word`ed."""
     return visible(str(value))
+
+
+def csv_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: an apostrophe goes before what could begin one, but for numbers.
+
+    Quotes, commas and line ends are the CSV writer's.
+    """
+    return f"'{text}" if _STARTS_FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def file_name(text: str) -> str:

@@ -9,14 +9,16 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.audit_service import AuditService
-from audit_dagster.documents import Document, Place, place, read_text, write_document
+from audit_dagster.documents import Document, Place, place, read_text, remove_series, write_document
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, EntryError, InvalidInputError
 from audit_dagster.render import file_name
-from audit_dagster.reports import daily, tools, weekly
+from audit_dagster.report_rows import tool_rows, week_rows
+from audit_dagster.reports import daily, daily_page, tool_page, tools, weekly, weekly_page
 from audit_dagster.reports.windows import (
     Window,
     as_days,
@@ -24,7 +26,6 @@ from audit_dagster.reports.windows import (
     days_window,
     monday_of,
     week_name,
-    week_window,
 )
 from audit_dagster.reproduction.ground import patch_name
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, make_plan
@@ -42,9 +43,6 @@ __all__ = [
     "create_reproduction_script",
     "generate_report",
 ]
-
-_MOST_FAILURES = 50
-_MOST_PARAMETERS = 20
 
 
 class ReportService:
@@ -104,52 +102,40 @@ class ReportService:
     def write_daily_report(
         self, connection: Connection[Any], day: date, path: Place | None = None, tool_name: str | None = None
     ) -> Document:
-        """Write the report of a day, or of one tool's operations on it, to `path` or its place in AUDIT_REPORTS_DIR."""
-        window = day_window(day, self.settings.zone)
+        """Write the report of a day, or of one tool's operations on it, to `path` or its place in AUDIT_REPORTS_DIR.
+
+        Its pages and its JSON are written beside it; pages of an earlier, longer version are removed.
+        """
+        window, zone = day_window(day, self.settings.zone), self.settings.zone
         entries = self._entries(connection, window, tool_name)
         replays = fetch(connection, "replays", start=window.start, end=window.end, tool_name=tool_name)
-        text = daily.daily_report(day, entries, self.settings.zone, replays)
-        failed = sum(not entry.success for entry in entries)
-        return write_document(path or self.daily_path(day), text, len(entries), failed)
+        target = path or self.daily_path(day)
+        where = daily_page.Neighbours(day, target.stem, among_others=path is None)
+        pages = daily_page.daily_pages(where, entries, zone, replays)
+        counts = len(entries), sum(not entry.success for entry in entries)
+        document = write_document(target, daily.daily_report(day, entries, zone, replays), *counts)
+        _write_beside(target, pages | {".json": daily_page.daily_json(where, entries, zone)}, *counts)
+        remove_series(target.with_name(where.page(number)) for number in count(len(pages) + 1))
+        return document
 
     def write_weekly_summary(self, connection: Connection[Any], monday: date, path: Place | None = None) -> Document:
-        """Write the summary of the ISO week from `monday`, to `path` or its place in AUDIT_REPORTS_DIR."""
-        window = week_window(monday, self.settings.zone)
-        before = week_window(monday - timedelta(weeks=1), self.settings.zone)
-        whole, previous = _all_tools(window), _all_tools(before)
-        rows = weekly.WeekRows(
-            totals=fetch(connection, "window_totals", **whole)[0],
-            previous_totals=fetch(connection, "window_totals", **previous)[0],
-            tools=fetch(connection, "tool_usage", **whole),
-            previous_tools=fetch(connection, "tool_usage", **previous),
-            per_day=fetch(connection, "operations_per_day", **whole, zone=self.settings.timezone),
-            users=fetch(connection, "user_activity", **whole),
-            failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
-            reproducibility=fetch(
-                connection, "reproducibility", start=window.start, end=window.end, zone=self.settings.timezone
-            ),
-        )
-        text = weekly.weekly_summary(monday, rows, self.settings.zone)
-        totals = rows.totals
-        return write_document(path or self.weekly_path(monday), text, totals["operations"], totals["failed"])
+        """Write the summary of the ISO week from `monday`, to `path` or its place in AUDIT_REPORTS_DIR.
+
+        Its page, its JSON and its charts are written beside it.
+        """
+        rows = week_rows(connection, monday, self.settings)
+        target = path or self.weekly_path(monday)
+        counts = rows.totals["operations"], rows.totals["failed"]
+        _write_beside(target, weekly_page.weekly_files(monday, rows, self.settings.zone), *counts)
+        return write_document(target, weekly.weekly_summary(monday, rows, self.settings.zone), *counts)
 
     def write_tool_report(self, connection: Connection[Any], monday: date, tool_name: str) -> Document:
-        """Write the report of one tool in the ISO week from `monday`."""
-        window = week_window(monday, self.settings.zone)
-        before = week_window(monday - timedelta(weeks=1), self.settings.zone)
-        bounds = {"start": window.start, "end": window.end, "tool_name": tool_name}
-        bounds_before = {"start": before.start, "end": before.end, "tool_name": tool_name}
-        rows = tools.ToolRows(
-            usage=next(iter(fetch(connection, "tool_usage", **bounds)), None),
-            previous_usage=next(iter(fetch(connection, "tool_usage", **bounds_before)), None),
-            per_day=fetch(connection, "operations_per_day", **bounds, zone=self.settings.timezone),
-            users=fetch(connection, "user_activity", **bounds),
-            parameters=fetch(connection, "parameter_values", **bounds, limit=_MOST_PARAMETERS),
-            failures=fetch(connection, "failure_causes", **bounds, limit=_MOST_FAILURES),
-        )
-        text = tools.tool_report(monday, tool_name, rows, self.settings.zone)
-        usage = rows.usage or {"operations": 0, "failed": 0}
-        return write_document(self.tool_path(monday, tool_name), text, usage["operations"], usage["failed"])
+        """Write the report of one tool in the ISO week from `monday`, and beside it its page, JSON and charts."""
+        rows = tool_rows(connection, monday, tool_name, self.settings)
+        target = self.tool_path(monday, tool_name)
+        counts = (rows.usage["operations"], rows.usage["failed"]) if rows.usage else (0, 0)
+        _write_beside(target, tool_page.tool_files(monday, tool_name, rows, self.settings.zone), *counts)
+        return write_document(target, tools.tool_report(monday, tool_name, rows, self.settings.zone), *counts)
 
     def write_day_script(self, connection: Connection[Any], day: date) -> tuple[Document, Plan]:
         """Write the script that runs a day's operations again."""
@@ -313,5 +299,7 @@ def _earlier_log(path: Place, text: str, settings: Settings) -> list[LogEntry]:
         raise InvalidInputError(f"{path}: {error}: take the file out of the folder") from error
 
 
-def _all_tools(window: Window) -> dict[str, Any]:
-    return {"start": window.start, "end": window.end, "tool_name": None}
+def _write_beside(path: Place, files: Mapping[str, str], operations: int, failed: int) -> None:
+    """Write the other forms of a document: {".html": text} becomes 2023-W24.html beside 2023-W24.md."""
+    for ending, text in files.items():
+        write_document(path.with_name(f"{path.stem}{ending}"), text, operations, failed)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 APP_NAME = "audit-dagster"
 DEFAULT_START_DATE = date(2023, 1, 1)
-_FOLDERS = ("AUDIT_STATE_DIR", "AUDIT_SPOOL_DIR", "AUDIT_REPORTS_DIR", "AUDIT_ALERTS_FILE")
+_FOLDERS = ("AUDIT_STATE_DIR", "AUDIT_SPOOL_DIR", "AUDIT_REPORTS_DIR", "AUDIT_ALERTS_FILE", "AUDIT_TEMPLATES_DIR")
 _OF_RECORDING = (*_FOLDERS, "POSTGRES_LOGGING_STATUS")
 _chosen: dict[str, str] = {}
 _POSTGRES_NAMES = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD")
@@ -54,6 +54,7 @@ class Settings(NamedTuple):
     spool_dir: Path
     config_file: Path
     reports: str
+    templates_dir: Path | None
     timezone: str
     start_date: date
     start_date_chosen: bool
@@ -112,6 +113,7 @@ class Settings(NamedTuple):
             spool_dir=spool_dir,
             config_file=config_file,
             reports=_folder_or_url(values.get("AUDIT_REPORTS_DIR") or str(state_dir / "reports")),
+            templates_dir=_templates_dir(values),
             timezone=_timezone(values.get("AUDIT_TIMEZONE")),
             start_date=_start_date(values.get("AUDIT_START_DATE")),
             start_date_chosen=bool(values.get("AUDIT_START_DATE")),
@@ -138,6 +140,15 @@ def choose(values: Mapping[str, str]) -> None:
     """
     _chosen.clear()
     _chosen.update(values)
+
+
+def chosen_templates_dir() -> Path | None:
+    """AUDIT_TEMPLATES_DIR alone, whatever the other settings are."""
+    return _templates_dir(_merged({**os.environ, **_chosen}))
+
+
+def _templates_dir(values: Mapping[str, str]) -> Path | None:
+    return _absolute(values["AUDIT_TEMPLATES_DIR"]) if values.get("AUDIT_TEMPLATES_DIR") else None
 
 
 def _merged(environ: Mapping[str, str]) -> dict[str, str]:

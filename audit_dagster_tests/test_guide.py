@@ -475,6 +475,10 @@ def recorded_run(output: str, lab: Lab) -> None:
     assert entry.command == ["python3", "extract.py", "--site", "4"]
 
 
+def _no_own_templates(output: str) -> None:
+    assert output == ""
+
+
 REPORT = "rtgs audit report --start-date 2023-06-01 --end-date 2023-06-30"
 OUTPUTS: dict[str, Check] = {
     "rtgs audit recent": rows(10),
@@ -493,6 +497,9 @@ OUTPUTS: dict[str, Check] = {
     "audit-dagster import ./old_logs --timezone America/Chicago": has("1 read, 1 stored, 0 already there, 0 refused"),
     "audit-dagster init-db": has("was up to date"),
     "audit-dagster sync": has("0 stored, 0 already there, 0 in quarantine"),
+    "audit-dagster templates list": has("daily_report.html.j2\tshipped\n"),
+    "audit-dagster templates show daily_report.html.j2": has('{% extends "page.html.j2" %}'),
+    "audit-dagster templates check": lambda output, _lab: _no_own_templates(output),
     "audit-dagster alerts test": has("ok\tfile\n"),
     "audit-dagster alerts list": has("No open incidents."),
     "audit-dagster alerts list --all --json": has("[]"),
@@ -700,6 +707,7 @@ CONTRACT_COMMANDS = (
     *CONTRACT_OPTIONS,
     *("run", "log", "shell-hook", "import", "init-db", "sync", "dev", "demo", "stop-server"),
     *("alerts", "alerts list", "alerts ack", "alerts mute", "alerts unmute", "alerts test"),
+    *("templates", "templates list", "templates show", "templates check"),
 )
 
 

@@ -66,6 +66,11 @@ def keys(bucket: Any) -> list[str]:
     return sorted(item.key for item in bucket.objects.all())
 
 
+def markdown_keys(bucket: Any) -> list[str]:
+    """Without what is written beside each report."""
+    return [key for key in keys(bucket) if key.endswith((".md", ".sh"))]
+
+
 def text_of(bucket: Any, key: str) -> str:
     return bucket.Object(key).get()["Body"].read().decode()
 
@@ -95,7 +100,8 @@ def test_each_document_is_an_object(bucket: Any, store: Store, connection: Conne
     service.write_weekly_summary(connection, MONDAY)
     service.write_tool_report(connection, MONDAY, "A/../b")
     script, _ = service.write_day_script(connection, DAY)
-    assert keys(bucket) == [
+    assert {"audit/daily/2023-06-15.html", "audit/daily/2023-06-15.json"} <= set(keys(bucket))
+    assert markdown_keys(bucket) == [
         "audit/daily/2023-06-15.md",
         "audit/scripts/2023-06-15.sh",
         "audit/tools/~41~2f..~2fb/2023-W24.md",
@@ -106,6 +112,14 @@ def test_each_document_is_an_object(bucket: Any, store: Store, connection: Conne
     store(make_entry())
     assert service.write_daily_report(connection, DAY).operations == 3
     assert stated_totals(text_of(bucket, "audit/daily/2023-06-15.md")) == Totals(3, 1)
+
+
+def test_extra_pages_of_a_longer_day_are_removed(bucket: Any, store: Store, connection: Connection) -> None:
+    store(make_entry())
+    for number in (2, 3):
+        bucket.Object(f"audit/daily/2023-06-15-{number}.html").put(Body=b"an earlier, longer day")
+    ReportService().write_daily_report(connection, DAY)
+    assert keys(bucket) == [f"audit/daily/2023-06-15.{ending}" for ending in ("html", "json", "md")]
 
 
 def test_a_file_is_the_same_in_a_folder_and_in_a_store(bucket: Any, tmp_path: Path) -> None:
@@ -128,7 +142,7 @@ def test_dagster_writes_and_checks(bucket: Any, store: Store) -> None:
     result = run(daily_report, **days("2023-06-01", "2023-06-30"))
     assert checked(result) == {"daily_totals_equal_the_database": True, "enough_operations_succeed": True}
     reports = [f"audit/daily/2023-06-{day:02}.md" for day in range(1, 31)]
-    assert keys(bucket) == reports
+    assert markdown_keys(bucket) == reports
     written = result.asset_materializations_for_node("daily_report")
     assert sorted(made.metadata["path"].value for made in written) == [f"s3://lab/{key}" for key in reports]
     assert checked(run(reproduction_script, **days("2023-06-14", "2023-06-15"))) == {"script_is_sound": True}
@@ -171,7 +185,12 @@ def test_the_facade_and_the_command_line_take_urls(bucket: Any, store: Store) ->
     assert told.stdout.splitlines()[0] == "s3://lab/cli/2023-06-15.md"
     assert command("reproduce", "--logs-dir", "s3://lab/cli").returncode == 0
     assert "s3://lab/x.sh is a URL: give a local path" in command("reproduce", "s3://lab/x.sh").stderr
-    assert keys(bucket) == ["again.sh", "cli/2023-06-15.md", "elsewhere/2023-06-15.md", "elsewhere/2023-06-16.md"]
+    assert markdown_keys(bucket) == [
+        "again.sh",
+        "cli/2023-06-15.md",
+        "elsewhere/2023-06-15.md",
+        "elsewhere/2023-06-16.md",
+    ]
 
 
 @pytest.mark.parametrize(

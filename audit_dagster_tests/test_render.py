@@ -275,6 +275,7 @@ def test_numbers() -> None:
 
 RULES = {
     ".md.j2": {"md", "md_code", "json_comment", "number", "percent", "seconds"},
+    ".html.j2": {"html", "html_block", "html_facts", "href", "script_hash", "number", "percent", "seconds"},
     ".sh.j2": {"sh", "sh_words", "sh_flag", "sh_flags", "sh_comment"},
 }
 TEMPLATES = sorted(path for path in templates_dir().iterdir() if path.name.endswith(".j2"))

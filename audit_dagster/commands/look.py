@@ -1,27 +1,33 @@
-"""Look at what ran: `recent` and `report`."""
+"""Look at what ran: `recent`, `search`, `stats` and `report`."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audit_dagster.commands import plain
+from audit_dagster.commands.tables import Column, Row, cell_text, on_terminal, show, show_json, with_forms, with_json
 
 if TYPE_CHECKING:
     from audit_dagster.entry import LogEntry
     from audit_dagster.settings import Settings
+
+_MOST_CAUSES = 100
+_FIELDS = (
+    *("timestamp", "operation_id", "tool_name", "operation", "user", "success", "duration_seconds"),
+    *("git_branch", "git_commit", "note", "error_message"),
+)
 
 
 @click.command()
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="At most so many operations.")
 @click.option("--tool-name", help="Only this tool.")
 @click.option("--minutes", type=click.IntRange(min=1), help="Only the last so many minutes.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of log entries.")
-def recent(limit: int, tool_name: str | None, minutes: int | None, as_json: bool) -> None:
+@with_forms
+def recent(limit: int, tool_name: str | None, minutes: int | None, form: str | None) -> None:
     """Show the newest operations, newest first.
 
     \b
@@ -33,12 +39,70 @@ def recent(limit: int, tool_name: str | None, minutes: int | None, as_json: bool
 
     service = AuditService()
     entries = service.recent_entries(limit, tool_name, minutes)
-    if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
-    elif entries:
-        _show_entries(entries, service.settings)
-    else:
-        click.echo(f"No operations{_of_tool(tool_name)}{f' in the last {minutes} minutes' if minutes else ''}.")
+    nothing = f"No operations{_of_tool(tool_name)}{f' in the last {minutes} minutes' if minutes else ''}."
+    _show_entries(entries, form, service.settings, nothing)
+
+
+@click.command()
+@click.argument("text")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many operations.")
+@click.option("--tool-name", help="Only this tool.")
+@with_forms
+def search(text: str, limit: int, tool_name: str | None, form: str | None) -> None:
+    """Find operations by a text, newest first.
+
+    TEXT is looked for in tool, operation, user, note, error, parameters and results, in upper or lower case.
+
+    \b
+    Examples:
+      audit-dagster search "winter turf"
+      audit-dagster search timeout --tool-name sensing-data --csv
+    """
+    from audit_dagster.audit_service import AuditService
+
+    service = AuditService()
+    entries = service.search(text, limit, tool_name)
+    nothing = plain(f"No operations{_of_tool(tool_name)} with '{text}'.")
+    _show_entries(entries, form, service.settings, nothing, with_ids=True)
+
+
+@click.command()
+@click.option("--tool-name", help="Only this tool.")
+@click.option(
+    "--by",
+    type=click.Choice(["day", "tool", "user", "error"]),
+    default="tool",
+    show_default=True,
+    help="What to count.",
+)
+@click.option("--start-date", help="First day, as YYYY-MM-DD; 30 days in all if not given.")
+@click.option("--end-date", help="Last day, as YYYY-MM-DD; it is included. Today if not given.")
+@with_forms
+def stats(tool_name: str | None, by: str, start_date: str | None, end_date: str | None, form: str | None) -> None:
+    """Count operations and failures, per tool, day, user or error.
+
+    \b
+    Examples:
+      audit-dagster stats
+      audit-dagster stats --by day --tool-name sensing-data --csv
+      audit-dagster stats --by error --start-date 2023-06-01 --end-date 2023-06-30
+    """
+    from audit_dagster.audit_service import AuditService
+    from audit_dagster.reports.windows import days_window
+    from audit_dagster.store.query import fetch
+
+    service = AuditService()
+    first, last = _days(start_date, end_date, service.settings)
+    asked: dict[str, Any] = {**days_window(first, last, service.settings.zone)._asdict(), "tool_name": tool_name}
+    query, columns, rows_of = _COUNTS[by]
+    asked |= {"zone": service.settings.timezone, "limit": _MOST_CAUSES}
+    with service.database() as connection:
+        rows = rows_of(fetch(connection, query, **asked))
+    what = "failures" if by == "error" else "operations"
+    nothing = f"No {what}{_of_tool(tool_name)} from {first} to {last}."
+    show(columns(service.settings), rows, form, nothing)
+    if by == "error" and len(rows) == _MOST_CAUSES:
+        click.echo(f"These are the {_MOST_CAUSES} most frequent errors; there may be more.", err=True)
 
 
 @click.command()
@@ -46,8 +110,11 @@ def recent(limit: int, tool_name: str | None, minutes: int | None, as_json: bool
 @click.option("--end-date", required=True, help="Last day, as YYYY-MM-DD; it is included.")
 @click.option("--tool-name", help="Only this tool.")
 @click.option("--output-dir", default="logs", show_default=True, help="Folder to fill, or its URL.")
-def report(start_date: str, end_date: str, tool_name: str | None, output_dir: str) -> None:
+@with_json
+def report(start_date: str, end_date: str, tool_name: str | None, output_dir: str, form: str | None) -> None:
     """Write a daily report, in Markdown, of each day on which anything ran.
+
+    With --json the array holds the paths of the reports.
 
     \b
     Example:
@@ -56,6 +123,9 @@ def report(start_date: str, end_date: str, tool_name: str | None, output_dir: st
     from audit_dagster.report_service import ReportService
 
     paths = ReportService().generate_report(start_date, end_date, output_dir, tool_name)
+    if form == "json":
+        show_json(paths)
+        return
     if not paths:
         click.echo(f"No operations{_of_tool(tool_name)} from {start_date} to {end_date}: nothing was written.")
         return
@@ -68,37 +138,118 @@ def _of_tool(tool_name: str | None) -> str:
     return plain(f" of the tool '{tool_name}'") if tool_name else ""
 
 
-def _show_entries(entries: Sequence[LogEntry], settings: Settings) -> None:
-    from audit_dagster.render import seconds, visible
+def _show_entries(
+    entries: Sequence[LogEntry], form: str | None, settings: Settings, nothing: str, *, with_ids: bool = False
+) -> None:
+    if form == "json":
+        show_json(entry.to_json() for entry in entries)
+    elif form == "csv":
+        forms = [entry.to_json() for entry in entries]
+        show([Column(name, name) for name in _FIELDS], [[one[name] for name in _FIELDS] for one in forms], form, "")
+    else:
+        columns = _entry_columns(settings, with_ids=with_ids)
+        rows = [_entry_row(entry)[: len(columns)] for entry in entries]
+        show(columns, rows, form, nothing, lambda row: not row[1])
+
+
+def _entry_columns(settings: Settings, *, with_ids: bool) -> list[Column]:
+    from audit_dagster.render import seconds
+
+    columns = [
+        Column("start", f"Start ({settings.timezone})", _moment_in(settings), short=with_ids),
+        Column("success", "Status", lambda success: "ok" if success else "FAILED"),
+        Column("tool_name", "Tool"),
+        Column("operation", "Operation"),
+        Column("duration_seconds", "Duration", seconds),
+        Column("note_or_error", "Note or error"),
+    ]
+    # Eight digits are enough for `show`, and leave room for the others; a program gets them all.
+    ids = Column("operation_id", "Id", (lambda one: str(one)[:8]) if on_terminal() else cell_text, short=True)
+    return [*columns, ids] if with_ids else columns
+
+
+def _entry_row(entry: LogEntry) -> Row:
     from audit_dagster.reports.daily import cause
 
-    rows = [
-        (
-            entry.timestamp.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S"),
-            "ok" if entry.success else "FAILED",
-            visible(entry.tool_name),
-            visible(entry.operation),
-            seconds(entry.duration_seconds),
-            visible((entry.note if entry.success else cause(entry.error_message)) or ""),
-        )
-        for entry in entries
+    said = entry.note if entry.success else cause(entry.error_message)
+    facts = (entry.timestamp, entry.success, entry.tool_name, entry.operation, entry.duration_seconds, said)
+    return (*facts, entry.operation_id)
+
+
+def _moment_in(settings: Settings) -> Callable[[datetime], str]:
+    zone = settings.zone
+    return lambda moment: moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+# ---- stats: the columns and rows of each way to count ----
+
+
+def _days(start_date: str | None, end_date: str | None, settings: Settings) -> tuple[date, date]:
+    from audit_dagster.reports.windows import as_day, as_days
+
+    last = as_day(end_date, "the end date") if end_date else datetime.now(settings.zone).date()
+    earlier = last - timedelta(days=29) if last.year > 1 else last  # the calendar has no more
+    return as_days(start_date or earlier, last)
+
+
+def _count_columns(name: str, *, with_times: bool = False) -> Callable[[Settings], list[Column]]:
+    def columns(_settings: Settings) -> list[Column]:
+        from audit_dagster.render import seconds
+
+        counts = [Column("operations", "Operations"), Column("failed", "Failed")]
+        rate = Column("success_rate", "Success rate", lambda rate: f"{100 * rate:.1f}%")
+        times = [Column("p50_seconds", "p50", seconds), Column("p95_seconds", "p95", seconds)]
+        return [Column(name, name.split("_")[0].title()), *counts, rate, *(times if with_times else ())]
+
+    return columns
+
+
+def _cause_columns(settings: Settings) -> list[Column]:
+    from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
+
+    moment = _moment_in(settings)
+    return [
+        Column("failed", "Failed"),
+        Column("first_at", f"First ({settings.timezone})", moment, short=True),
+        Column("last_at", f"Last ({settings.timezone})", moment, short=True),
+        Column("tool_name", "Tool"),
+        Column("operation", "Operation"),
+        Column("error_message", "Error", lambda error: cause(error) or NO_ERROR_TEXT),
     ]
-    if sys.stdout is None or not sys.stdout.isatty():
-        for row in rows:
-            click.echo("\t".join(row))
-        return
-    _show_table(rows, settings.timezone)
 
 
-def _show_table(rows: Sequence[Sequence[str]], zone_name: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _counts_of(*keys: str) -> Callable[[list[dict[str, Any]]], list[Row]]:
+    """The key that rows are counted by, the counts, and what else is named."""
+    key, *others = keys
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in (f"Start ({zone_name})", "Status", "Tool", "Operation", "Duration", "Note or error"):
-        table.add_column(name)
+    def rows_of(rows: list[dict[str, Any]]) -> list[Row]:
+        return [(row[key], *_counts(row["operations"], row["failed"]), *(row[name] for name in others)) for row in rows]
+
+    return rows_of
+
+
+def _day_rows(rows: list[dict[str, Any]]) -> list[Row]:
+    """The days, each with the counts of all its tools."""
+    days: dict[date, list[int]] = {}
     for row in rows:
-        style = "red" if row[1] == "FAILED" else ""
-        table.add_row(*(Text(cell, style=style, no_wrap=True, overflow="ellipsis") for cell in row))
-    Console().print(table)
+        counts = days.setdefault(row["day"], [0, 0])
+        counts[0] += row["operations"]
+        counts[1] += row["failed"]
+    return [(day, *_counts(*counts)) for day, counts in days.items()]
+
+
+def _cause_rows(rows: list[dict[str, Any]]) -> list[Row]:
+    names = ("failures", "first_at", "last_at", "tool_name", "operation", "error_message")
+    return [[row[name] for name in names] for row in rows]
+
+
+def _counts(operations: int, failed: int) -> tuple[int, int, float]:
+    return operations, failed, round((operations - failed) / operations, 4)
+
+
+_COUNTS = {
+    "tool": ("tool_usage", _count_columns("tool_name", with_times=True), _counts_of("tool_name", "p50", "p95")),
+    "day": ("operations_per_day", _count_columns("day"), _day_rows),
+    "user": ("user_activity", _count_columns("user"), _counts_of("user_name")),
+    "error": ("failure_causes", _cause_columns, _cause_rows),
+}

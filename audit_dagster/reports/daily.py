@@ -32,9 +32,7 @@ def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo, replays
 
     `replays` are rows of the query of that name: what came out where an operation was run again.
     """
-    again = {
-        str(row["operation_id"]): f"{row['verdict']} on {row['timestamp'].astimezone(zone).date()}" for row in replays
-    }
+    again = verdicts(replays, zone)
     return render(
         "daily_report.md.j2",
         day=day,
@@ -48,7 +46,7 @@ def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo, replays
                 "tool": entry.tool_name,
                 "name": entry.operation,
                 "success": entry.success,
-                "facts": [*facts(entry), *_when_run_again(entry, again)],
+                "facts": [*facts(entry), *when_run_again(entry, again)],
                 "command": shlex.join(entry.command) if entry.command else None,
                 "entry": entry.to_json(),
             }
@@ -74,7 +72,14 @@ def facts(entry: LogEntry) -> list[tuple[str, str]]:
     return [(name, shown(value)) for name, value in found if value not in (None, "", [], {})]
 
 
-def _when_run_again(entry: LogEntry, again: Mapping[str, str]) -> list[tuple[str, str]]:
+def verdicts(replays: Sequence[dict[str, Any]], zone: ZoneInfo) -> dict[str, str]:
+    """What came out, and when, by the id of the operation that was run again."""
+    return {
+        str(row["operation_id"]): f"{row['verdict']} on {row['timestamp'].astimezone(zone).date()}" for row in replays
+    }
+
+
+def when_run_again(entry: LogEntry, again: Mapping[str, str]) -> list[tuple[str, str]]:
     """Of a replay what it repeats, of an operation that was run again what came out."""
     first = entry.context.get("reproduces")
     found = [("Reproduces", first)] if isinstance(first, str) else []

@@ -10,10 +10,13 @@ from zoneinfo import ZoneInfo
 
 from audit_dagster.render import render
 from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
-from audit_dagster.reports.weekly import trend
+from audit_dagster.reports.weekly import causes, mean_before, trend
 from audit_dagster.reports.windows import week_name
 
 Rows = Sequence[dict[str, Any]]
+
+BOUNDS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36_000.0)  # seconds
+_BUCKETS = ("< 10 ms", "< 0.1 s", "< 1 s", "< 10 s", "< 1 min", "< 10 min", "< 1 h", "< 10 h", "longer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,25 +29,52 @@ class ToolRows:
     users: Rows
     parameters: Rows
     failures: Rows
+    calendar: Rows
+    kinds: Rows
+    failing_parameters: Rows
+    buckets: Rows
+    code: Rows
 
 
 def tool_report(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> str:
     """The report of `tool_name` in the ISO week that begins on `monday`."""
+    return render("tool_report.md.j2", **tool_facts(monday, tool_name, rows, zone))
+
+
+def tool_facts(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> dict[str, Any]:
+    """What every form of the report says, by the names of its templates."""
     before = rows.previous_usage["operations"] if rows.previous_usage else 0
     now = rows.usage["operations"] if rows.usage else 0
-    return render(
-        "tool_report.md.j2",
-        week=week_name(monday),
-        first=monday,
-        last=monday + timedelta(days=6),
-        zone=zone,
-        zone_name=zone.key,
-        tool_name=tool_name,
-        usage=rows.usage,
-        before=before,
-        trend=trend(now, before),
-        days=rows.per_day,
-        users=rows.users,
-        parameters=rows.parameters,
-        failures=[{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
-    )
+    usual = mean_before(monday, rows.calendar)["operations"]
+    return {
+        "week": week_name(monday),
+        "first": monday,
+        "last": monday + timedelta(days=6),
+        "zone": zone,
+        "zone_name": zone.key,
+        "tool_name": tool_name,
+        "usage": rows.usage,
+        "before": before,
+        "trend": trend(now, before),
+        "days": rows.per_day,
+        "users": rows.users,
+        "parameters": rows.parameters,
+        "failures": [{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
+        "usual": usual,
+        "usual_trend": trend(now, usual),
+        "spread": _spread(rows.buckets),
+        "failing_parameters": rows.failing_parameters,
+        "causes": causes(rows.kinds),
+        "code": rows.code,
+    }
+
+
+def _spread(buckets: Rows) -> list[dict[str, Any]]:
+    """A row for each length of time from the shortest to the longest that there were."""
+    counts = {row["bucket"]: row for row in buckets}
+    places = range(min(counts), max(counts) + 1) if counts else ()
+    none = {"operations": 0, "failed": 0}
+    return [
+        {"label": _BUCKETS[place], **{name: counts.get(place, none)[name] for name in ("operations", "failed")}}
+        for place in places
+    ]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from audit_dagster.alerts import fingerprint
 from audit_dagster.render import render
 from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
 from audit_dagster.reports.windows import week_name
 
 Rows = Sequence[dict[str, Any]]
+
+CALENDAR_WEEKS = 26
+WEEKS_BEFORE = 8
+_MOST_CAUSES = 50
+_MOST_CHANGES = 5
 _LACKING = {
     "no_command": "no command",
     "no_commit": "no commit",
@@ -34,36 +41,103 @@ class WeekRows:
     users: Rows
     failures: Rows
     reproducibility: Rows
+    calendar: Rows
+    kinds: Rows
+    slowest: Rows
+    user_tools: Rows
 
 
 def weekly_summary(monday: date, rows: WeekRows, zone: ZoneInfo) -> str:
     """The summary of the ISO week that begins on `monday`."""
+    return render("weekly_summary.md.j2", **week_facts(monday, rows, zone))
+
+
+def week_facts(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, Any]:
+    """What every form of the summary says, by the names of its templates."""
     before = {row["tool_name"]: row["operations"] for row in rows.previous_tools}
-    return render(
-        "weekly_summary.md.j2",
-        week=week_name(monday),
-        first=monday,
-        last=monday + timedelta(days=6),
-        zone=zone,
-        zone_name=zone.key,
-        totals=rows.totals,
-        previous=rows.previous_totals,
-        operations_trend=trend(rows.totals["operations"], rows.previous_totals["operations"]),
-        failed_trend=trend(rows.totals["failed"], rows.previous_totals["failed"]),
-        tools=[{**row, "trend": trend(row["operations"], before.get(row["tool_name"], 0))} for row in rows.tools],
-        unused=sorted(before.keys() - {row["tool_name"] for row in rows.tools}),
-        days=_days(monday, rows.per_day),
-        users=rows.users,
-        reproducibility=[{**row, "reasons": _reasons(row)} for row in rows.reproducibility],
-        failures=[{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
-    )
+    usual = mean_before(monday, rows.calendar)
+    return {
+        "week": week_name(monday),
+        "first": monday,
+        "last": monday + timedelta(days=6),
+        "zone": zone,
+        "zone_name": zone.key,
+        "totals": rows.totals,
+        "previous": rows.previous_totals,
+        "operations_trend": trend(rows.totals["operations"], rows.previous_totals["operations"]),
+        "failed_trend": trend(rows.totals["failed"], rows.previous_totals["failed"]),
+        "tools": [{**row, "trend": trend(row["operations"], before.get(row["tool_name"], 0))} for row in rows.tools],
+        "unused": sorted(before.keys() - {row["tool_name"] for row in rows.tools}),
+        "days": _days(monday, rows.per_day),
+        "users": rows.users,
+        "reproducibility": [{**row, "reasons": _reasons(row)} for row in rows.reproducibility],
+        "failures": [{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
+        "usual": usual,
+        "usual_trend": trend(rows.totals["operations"], usual["operations"]),
+        "usual_failed_trend": trend(rows.totals["failed"], usual["failed"]),
+        "causes": causes(rows.kinds),
+        "slowest": rows.slowest,
+        "changes": _changed_durations(rows.tools, rows.previous_tools),
+        "user_tools": rows.user_tools,
+    }
 
 
-def trend(now: int, before: int) -> str:
+def calendar_days(monday: date) -> list[date]:
+    """The days of the last 26 weeks, that of `monday` included."""
+    first = monday - timedelta(weeks=CALENDAR_WEEKS - 1)
+    return [first + timedelta(days=offset) for offset in range(7 * CALENDAR_WEEKS)]
+
+
+def mean_before(monday: date, calendar: Rows) -> dict[str, float]:
+    """Operations and failures of a week, as the mean of the eight weeks before `monday`."""
+    first = monday - timedelta(weeks=WEEKS_BEFORE)
+    chosen = [row for row in calendar if first <= row["day"] < monday]
+    return {name: sum(row[name] for row in chosen) / WEEKS_BEFORE for name in ("operations", "failed")}
+
+
+def causes(kinds: Rows) -> list[dict[str, Any]]:
+    """The week's failures by cause, the most frequent first; `is_new` where none of the eight weeks before had it."""
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in kinds:
+        key = row["tool_name"], row["operation"], fingerprint.cause(row["error_message"])
+        found.setdefault(key, []).append(row)
+    made = []
+    for (tool_name, operation, _), group in found.items():
+        now = [row for row in group if row["failures"]]
+        if now:
+            example = min(row["error_message"] for row in now)
+            made.append(
+                {
+                    "tool_name": tool_name,
+                    "operation": operation,
+                    "error_message": cause(example) or NO_ERROR_TEXT,
+                    "failures": sum(row["failures"] for row in now),
+                    "first_at": min(row["first_at"] for row in now),
+                    "last_at": max(row["last_at"] for row in now),
+                    "is_new": not any(row["seen_before"] for row in group),
+                }
+            )
+    made.sort(key=lambda row: (-row["failures"], row["tool_name"], row["operation"], row["error_message"]))
+    return made[:_MOST_CAUSES]
+
+
+def trend(now: float, before: float) -> str:
     """+25.0%, -10.0%, `same`, or `new` where there was nothing before."""
     if now == before:
         return "same"
     return f"{100 * (now - before) / before:+.1f}%" if before else "new"
+
+
+def _changed_durations(tools: Rows, previous_tools: Rows) -> list[dict[str, Any]]:
+    """The tools whose median duration changed most since the week before, by the factor."""
+    before = {row["tool_name"]: row["p50"] for row in previous_tools}
+    both = [(row, before.get(row["tool_name"])) for row in tools]
+    changed = [(row, old) for row, old in both if row["p50"] and old and row["p50"] != old]
+    changed.sort(key=lambda pair: (-abs(math.log(pair[0]["p50"] / pair[1])), pair[0]["tool_name"]))
+    return [
+        {"tool_name": row["tool_name"], "p50": row["p50"], "before": old, "trend": trend(row["p50"], old)}
+        for row, old in changed[:_MOST_CHANGES]
+    ]
 
 
 def _reasons(row: dict[str, Any]) -> list[str]:

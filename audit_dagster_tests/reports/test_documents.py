@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from audit_dagster.errors import EntryError
 from audit_dagster.render import render, visible
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports import daily, tools, weekly
+from audit_dagster.reports.tools import ToolRows
 from audit_dagster.reports.totals import Totals, stated_totals
 from audit_dagster.settings import Settings
 from audit_dagster_tests.conftest import make_entry
@@ -189,6 +191,65 @@ def reproducibility(entries: Sequence[LogEntry], zone: ZoneInfo) -> list[dict[st
     return made
 
 
+def day_counts(entries: Sequence[LogEntry], zone: ZoneInfo) -> list[dict[str, Any]]:
+    groups = grouped(entries, lambda entry: entry.timestamp.astimezone(zone).date())
+    return [{"day": day, **counts(groups[day])} for day in sorted(groups)]
+
+
+def failure_kinds(entries: Sequence[LogEntry], before: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    """Of failures before and in the week, by tool, operation and error without its numbers."""
+    made = []
+    failed = [entry for entry in (*before, *entries) if not entry.success]
+    for key, group in grouped(failed, _kind).items():
+        now = [entry.timestamp for entry in group if entry in entries]
+        made.append(
+            {
+                "tool_name": key[0],
+                "operation": key[1],
+                "error_message": min(entry.error_message or "" for entry in group),
+                "failures": len(now),
+                "first_at": min(now, default=None),
+                "last_at": max(now, default=None),
+                "seen_before": len(now) < len(group),
+            }
+        )
+    return sorted(made, key=lambda row: (-row["failures"], row["tool_name"], row["operation"], row["error_message"]))
+
+
+def _kind(entry: LogEntry) -> tuple[str, str, str]:
+    return entry.tool_name, entry.operation, re.sub("[0-9]+", "0", (entry.error_message or "")[:2000])
+
+
+def slowest(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    known = [entry for entry in entries if entry.duration_seconds is not None]
+    known.sort(key=lambda entry: (-(entry.duration_seconds or 0), entry.timestamp, entry.operation_id))
+    names = ("tool_name", "operation", "user_name", "timestamp", "duration_seconds", "success", "operation_id")
+    return [{name: getattr(entry, name) for name in names} for entry in known[:5]]
+
+
+def user_tools(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    groups = grouped(entries, lambda entry: (entry.user_name, entry.tool_name))
+    made = [{"user_name": key[0], "tool_name": key[1], **counts(group)} for key, group in groups.items()]
+    return sorted(made, key=lambda row: (-row["operations"], row["user_name"], row["tool_name"]))
+
+
+def failing_parameters(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    made = [row for row in parameters(entries) if row["failed"]]
+    return sorted(made, key=lambda row: (-row["failed"], row["operations"], row["name"], row["value"]))
+
+
+def buckets(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    known = [entry for entry in entries if entry.duration_seconds is not None]
+    groups = grouped(known, lambda entry: bisect_right(tools.BOUNDS, entry.duration_seconds))
+    return [{"bucket": bucket, **counts(groups[bucket])} for bucket in sorted(groups)]
+
+
+def code(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    groups = grouped(entries, lambda entry: (entry.context.get("tool", {}).get("version"), entry.git_commit_hash))
+    made = [{"version": key[0], "git_commit_hash": key[1], **counts(group)} for key, group in groups.items()]
+    return sorted(made, key=lambda row: (-row["operations"], row["version"] or "~", row["git_commit_hash"] or "~"))
+
+
 def _git(entry: LogEntry) -> dict[str, Any]:
     return dict(entry.context.get("git", {}))
 
@@ -201,8 +262,9 @@ def _has_input_without_hash(entry: LogEntry) -> bool:
     return any(file.get("sha256", 0) is None for file in entry.context.get("inputs", []))
 
 
-def weekly_document(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
-    rows = weekly.WeekRows(
+def week_rows(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> weekly.WeekRows:
+    """`before` are entries of the week before."""
+    return weekly.WeekRows(
         totals=counts(entries),
         previous_totals=counts(before),
         tools=usage(entries),
@@ -211,22 +273,37 @@ def weekly_document(entries: Sequence[LogEntry], before: Sequence[LogEntry], zon
         users=users(entries),
         failures=failures(entries),
         reproducibility=reproducibility(entries, zone),
+        calendar=day_counts([*before, *entries], zone),
+        kinds=failure_kinds(entries, before),
+        slowest=slowest(entries),
+        user_tools=user_tools(entries),
     )
-    return weekly.weekly_summary(MONDAY, rows, zone)
 
 
-def tool_document(tool_name: str, entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
+def weekly_document(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
+    return weekly.weekly_summary(MONDAY, week_rows(entries, before, zone), zone)
+
+
+def tool_rows(tool_name: str, entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> ToolRows:
     entries = [entry for entry in entries if entry.tool_name == tool_name]
     before = [entry for entry in before if entry.tool_name == tool_name]
-    rows = tools.ToolRows(
+    return ToolRows(
         usage=next(iter(usage(entries)), None),
         previous_usage=next(iter(usage(before)), None),
         per_day=per_day(entries, zone),
         users=users(entries),
         parameters=parameters(entries),
         failures=failures(entries),
+        calendar=day_counts([*before, *entries], zone),
+        kinds=failure_kinds(entries, before),
+        failing_parameters=failing_parameters(entries),
+        buckets=buckets(entries),
+        code=code(entries),
     )
-    return tools.tool_report(MONDAY, tool_name, rows, zone)
+
+
+def tool_document(tool_name: str, entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
+    return tools.tool_report(MONDAY, tool_name, tool_rows(tool_name, entries, before, zone), zone)
 
 
 # ---- Golden files ----
@@ -512,6 +589,9 @@ def parsed(document: str) -> list[Token]:
     return viewer.parse(document.encode("utf-8", "replace").decode("utf-8"))
 
 
+CHARTS = Counter(image=3)
+
+
 def plain(token: Token) -> str:
     return "".join(child.content for child in token.children or []).strip()
 
@@ -578,12 +658,17 @@ def test_a_weekly_summary_shows_every_text_in_its_cell() -> None:
     ]
     document = weekly_document(entries, [replace(entry, tool_name=f"{entry.tool_name}?") for entry in entries], ZONE)
     tokens = parsed(document)
-    assert not kinds(tokens)
-    totals, tool_rows, days, people, failed = tables(tokens)
+    assert kinds(tokens) == CHARTS
+    totals, of_tools, days, people, failed, _, causes, slow, of_users = tables(tokens)
     assert [len(table) for table in (totals, days)] == [4, 8]
     everything = Counter(shown(text) for text in CORPUS)
-    for table, column in ((tool_rows, 0), (people, 0), (failed, 1), (failed, 2), (failed, 3)):
+    for table, column in ((of_tools, 0), (people, 0), (failed, 1), (failed, 2), (failed, 3)):
         assert Counter(row[column] for row in table[1:]) == everything
+    assert [len(causes), len(slow), len(of_users)] == [51, 6, len(CORPUS) + 1]  # the service asks for fewer
+    some = Counter(row[column] for row in causes[1:] for column in (2, 3))
+    some += Counter(row[column] for row in slow[1:] for column in (0, 1, 2))
+    assert some.keys() <= everything.keys()
+    assert Counter(row[1] for row in of_users[1:]) == everything
     assert_cells(document)
 
 
@@ -595,14 +680,15 @@ def test_a_tool_report_shows_every_text_in_its_cell() -> None:
         ]
         document = tool_document(text, entries, [], ZONE)
         tokens = parsed(document)
-        assert not kinds(tokens), text
-        assert sum(token.type == "heading_open" for token in tokens) == 7
+        assert kinds(tokens) == CHARTS, text
+        assert sum(token.type == "heading_open" for token in tokens) == 13
         title = next(plain(token) for token in tokens if token.type == "inline")
         assert title == f"Tool Report - {visible(text)} - 2023-W24"
-        _, _, people, given_values, failed = tables(tokens)
+        _, _, people, given_values, failed, _, causes, _ = tables(tokens)
         assert people[1] == [shown(text), "2", "1"]
         assert given_values[1] == [shown(text), shown(text), "1", "0"]
         assert failed[1][:3] == ["1", shown(text), shown(text)]
+        assert causes[1][:4] == ["1", "new", shown(text), shown(text)]
         assert_cells(document)
 
 
@@ -620,7 +706,7 @@ def assert_cells(document: str) -> None:
 @given(text=st.text(alphabet=st.characters() | st.sampled_from("\\`*_[]()<>&|~$!#\n\t -+.'\"{}"), max_size=30))
 def test_inline_markdown_shows_any_text(text: str) -> None:
     tokens = parsed(tool_document(text, [make_entry(tool_name=text, parameters={"name": text})], [], ZONE))
-    assert not kinds(tokens)
+    assert kinds(tokens) == CHARTS
     assert tables(tokens)[3][1] == ["name", shown(text), "1", "0"]
 
 

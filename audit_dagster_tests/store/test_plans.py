@@ -25,6 +25,7 @@ UNTIL = datetime(2024, 6, 30, 23, 59, tzinfo=UTC)
 START = datetime(2024, 3, 5, tzinfo=UTC)
 DAY = {"start": START, "end": START + timedelta(days=1)}
 WEEK = {"start": START, "end": START + timedelta(days=7)}
+NINE_WEEKS = {**WEEK, "since": START - timedelta(weeks=1)}
 TOOL, ANY_TOOL = {"tool_name": "data-parser"}, {"tool_name": None}
 ZONE = {"zone": "America/Chicago"}
 LIMIT = {"limit": 20}
@@ -65,7 +66,17 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("user_activity", {**WEEK, **TOOL}, {BY_TOOL}),
     ("failure_causes", {**WEEK, **LIMIT, **ANY_TOOL}, {BY_TIME}),
     ("failure_causes", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
+    ("failure_kinds", {**NINE_WEEKS, **LIMIT, **ANY_TOOL}, {BY_TIME}),
+    ("failure_kinds", {**NINE_WEEKS, **LIMIT, **TOOL}, {BY_TOOL}),
+    ("slowest_operations", {**WEEK, **LIMIT, **ANY_TOOL}, {BY_TIME}),
+    ("slowest_operations", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
+    ("user_tools", {**WEEK, **LIMIT}, {BY_TIME}),
+    ("day_counts", {**WEEK, **ZONE, **ANY_TOOL}, {BY_TIME}),
+    ("day_counts", {**WEEK, **ZONE, **TOOL}, {BY_TOOL}),
     ("parameter_values", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
+    ("failing_parameter_values", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
+    ("duration_buckets", {**WEEK, **TOOL, "bounds": [1.0, 10.0]}, {BY_TOOL}),
+    ("code_seen", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
     ("known_tools", {}, {BY_TOOL}),
     ("span", {}, {BY_TIME}),
     ("entries_by_id", IDS, {BY_ID}),
@@ -92,6 +103,7 @@ EXAMPLES: dict[str, Any] = {
     **IDS,
     **CONTENTS,
     "file": "{}",
+    "bounds": [1.0, 10.0],
     "oldest": "9999999",
     "stored_before": UNTIL,
     "patch": b"diff",

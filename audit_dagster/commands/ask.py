@@ -1,0 +1,259 @@
+"""Ask about one operation, two operations, or a day's report: `show`, `diff` and `open`; and `completion`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from audit_dagster.commands import plain
+from audit_dagster.commands.tables import Column, on_terminal, show, show_json, show_sections, with_forms
+from audit_dagster.errors import AuditError, InvalidInputError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from audit_dagster.documents import Place
+    from audit_dagster.entry import LogEntry
+
+Fact = tuple[str, str, Any]
+_ABSENT = "(not there)"
+_REPORT_NAME = re.compile(r"\d{4}-\d\d-\d\d\.(html|md)")
+_FILES = ("inputs", "outputs")
+_SHOWN_ELSEWHERE = (*_FILES, "git", "tool", "traceback")
+
+
+@click.command("show")
+@click.argument("operation_id")
+@with_forms
+def show_operation(operation_id: str, form: str | None) -> None:
+    """Show everything that is known of one operation.
+
+    OPERATION_ID may be cut to its first digits, at least four, where no other operation begins with them.
+
+    \b
+    Examples:
+      audit-dagster show 4f3c21d8
+      audit-dagster show 4f3c21d8-9f6b-4f0e-8a54-3d1f6a1f2b7c --json
+    """
+    from audit_dagster.audit_service import AuditService
+
+    service = AuditService()
+    entry = service.find_operation(operation_id)
+    if form == "json":
+        show_json([entry.to_json()])
+        return
+    facts = [fact for fact in _facts(entry, service.settings.zone) if fact[2] is not None]
+    if form is None and on_terminal():
+        show_sections(facts)
+    else:
+        show([Column(name, name) for name in ("section", "name", "value")], facts, form, "")
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@with_forms
+def diff(first: str, second: str, form: str | None) -> None:
+    """Show what differs between two operations: one line for each difference.
+
+    FIRST and SECOND are ids of operations, or their first digits.
+
+    \b
+    Example:
+      audit-dagster diff 4f3c21d8 b7e09a15
+    """
+    from audit_dagster.audit_service import AuditService
+
+    service = AuditService()
+    one, other = (_compared(service.find_operation(prefix)) for prefix in (first, second))
+    names = [name for name in {**one, **other} if _exact(one.get(name)) != _exact(other.get(name))]
+    columns = [Column("name", "What")]
+    columns += [Column(name, name.title(), _absent_or_text) for name in ("first", "second")]
+    show(columns, [(name, one.get(name), other.get(name)) for name in names], form, "Nothing differs.")
+
+
+@click.command("open")
+@click.argument("day", metavar="[DATE]", required=False)
+@click.option("--print", "only_print", is_flag=True, help="Only print the report's path.")
+def open_report(day: str | None, only_print: bool) -> None:
+    """Open the report of a day, or the newest one, and print its path.
+
+    It is looked for in the folder `daily` of AUDIT_REPORTS_DIR.
+
+    \b
+    Examples:
+      audit-dagster open
+      audit-dagster open 2023-06-15 --print
+    """
+    from pathlib import Path
+
+    from audit_dagster.settings import Settings
+
+    path = _report(Settings.load().reports_dir / "daily", day)
+    click.echo(plain(str(path)))
+    if only_print:
+        return
+    if not isinstance(path, Path):
+        raise AuditError(f"{path} is not on this machine: copy it here, or open it where it is")
+    if click.launch(str(path)):
+        raise AuditError(f"no program opened {path}: xdg-open is missing, or knows none")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes commands and options in a shell.
+
+    \b
+    Examples:
+      eval "$(audit-dagster completion bash)"
+      audit-dagster completion fish > ~/.config/fish/completions/audit-dagster.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    root = ctx.find_root()
+    name = root.info_name or "audit-dagster"
+    variable = f"_{re.sub('[-.]', '_', name)}_COMPLETE".upper()
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise AuditError(f"the installed click knows no completion for {shell}")
+    click.echo(kind(root.command, {}, name, variable).source())
+
+
+# ---- show ----
+
+
+def _facts(entry: LogEntry, zone: ZoneInfo) -> Iterator[Fact]:
+    """(section, name, value); a value of None is not known."""
+    context = entry.context
+    yield from _facts_of_run(entry, zone)
+    others = {name: value for name, value in context.items() if name not in _SHOWN_ELSEWHERE}
+    yield from (("Where", name, leaf) for key, value in others.items() for name, leaf in _flat(key, value))
+    code = {"git_branch": entry.git_branch, "git_commit": entry.git_commit_hash, "git_dirty": entry.git_dirty}
+    yield from (("Code", name, value) for name, value in code.items())
+    yield from (("Code", name, value) for name, value in _flat("git", context.get("git")))
+    yield from (("Code", name, value) for name, value in _flat("tool", context.get("tool")))
+    yield from (("Parameters", name, value) for name, value in entry.parameters.items())
+    yield from (("Results", name, value) for name, value in entry.results.items())
+    yield from (("Inputs and outputs", *file) for kind in _FILES for file in _files(kind, context.get(kind)))
+    yield ("Error", "message", entry.error_message)
+    yield ("Error", "traceback", context.get("traceback"))
+    yield ("Note", "note", entry.note)
+    yield from (("Run again", name, value) for name, value in _how_to_run_again(entry))
+
+
+def _facts_of_run(entry: LogEntry, zone: ZoneInfo) -> Iterator[Fact]:
+    from audit_dagster.render import seconds
+
+    what = {
+        "tool": entry.tool_name,
+        "operation": entry.operation,
+        "operation_id": entry.operation_id,
+        "status": "success" if entry.success else "FAILED",
+        "duration": seconds(entry.duration_seconds),
+    }
+    yield from (("What", name, value) for name, value in what.items())
+    start = entry.timestamp.astimezone(zone)
+    yield ("Who and when", "user", entry.user_name)
+    yield ("Who and when", "start", start.isoformat(" "))
+    if entry.duration_seconds is not None:
+        try:
+            end = (entry.timestamp + timedelta(seconds=entry.duration_seconds)).astimezone(zone)
+        except OverflowError:  # whoever handed it in may have said anything
+            return
+        yield ("Who and when", "end", end.isoformat(" "))
+
+
+def _files(kind: str, files: Any) -> Iterator[tuple[str, Any]]:
+    """One line for each file; what an entry that was handed in holds instead stays as it is."""
+    for file in files if isinstance(files, list) else [files]:
+        if isinstance(file, dict) and isinstance(file.get("path"), str):
+            facts = [f"{name} {value}" for name in ("size", "sha256") if (value := file.get(name)) is not None]
+            yield kind.removesuffix("s"), f"{file['path']} ({', '.join(facts) or 'not read'})"
+        else:
+            yield kind.removesuffix("s"), file
+
+
+def _how_to_run_again(entry: LogEntry) -> Iterator[tuple[str, str]]:
+    from audit_dagster.render import shell_line
+    from audit_dagster.reproduction.words import NotRunnableError, command_of
+
+    yield "directory", entry.working_directory or "unknown"
+    try:
+        yield "command", shell_line(command_of(entry))
+        yield "script", f"audit-dagster reproduce --include-failed --operation-id {entry.operation_id}"
+    except NotRunnableError as error:
+        yield "not possible", str(error)
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of nested objects, with the names on the way to them: `tool.git.commit`."""
+    if not isinstance(value, Mapping) or not value:
+        yield prefix, value
+        return
+    for name, inner in value.items():
+        yield from _flat(f"{prefix}.{name}", inner)
+
+
+# ---- diff ----
+
+
+def _compared(entry: LogEntry) -> dict[str, Any]:
+    tool = entry.context.get("tool")
+    tool = tool if isinstance(tool, dict) else {}
+    facts = {
+        "tool": entry.tool_name,
+        "operation": entry.operation,
+        "success": entry.success,
+        "error": entry.error_message,
+        "duration_seconds": entry.duration_seconds,
+        "git_branch": entry.git_branch,
+        "git_commit": entry.git_commit_hash,
+        "git_dirty": entry.git_dirty,
+        "python_version": entry.context.get("python_version"),
+        **{f"tool.{name}": tool[name] for name in ("distribution", "version") if name in tool},
+        "command": entry.command,
+        "working_directory": entry.working_directory,
+    }
+    facts |= {f"parameters.{name}": value for name, value in entry.parameters.items()}
+    return facts | {f"results.{name}": value for name, value in entry.results.items()}
+
+
+def _exact(value: Any) -> str:
+    """As JSON 1, 1.0 and true differ, which Python takes for equal."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _absent_or_text(value: Any) -> str:
+    from audit_dagster.render import shell_line
+
+    if value is None:
+        return _ABSENT
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return shell_line(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# ---- open ----
+
+
+def _report(folder: Place, day: str | None) -> Place:
+    """The report of a day, as HTML where there is one, else as Markdown; without a day, the newest."""
+    from audit_dagster.reports.windows import as_day
+
+    wanted = "*" if day is None else str(as_day(day, "DATE"))
+    for ending in ("html", "md"):
+        found = [path for path in folder.glob(f"{wanted}.{ending}") if _REPORT_NAME.fullmatch(path.name)]
+        if found:
+            return max(found, key=lambda path: path.name)
+    dates = "--start-date DATE --end-date DATE" if day is None else f"--start-date {wanted} --end-date {wanted}"
+    raise InvalidInputError(
+        f"there is no {f'report of {wanted}' if day else 'daily report'} in {folder}: "
+        f"make one with `audit-dagster report {dates} --output-dir {folder}`"
+    )

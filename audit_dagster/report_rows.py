@@ -1,0 +1,78 @@
+"""The rows that the documents of a week stand on, read by the queries in `store/queries/`."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from audit_dagster.reports.tools import BOUNDS, ToolRows
+from audit_dagster.reports.weekly import CALENDAR_WEEKS, WEEKS_BEFORE, WeekRows
+from audit_dagster.reports.windows import days_window, week_window
+from audit_dagster.settings import Settings
+from audit_dagster.store.query import fetch
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_MOST_FAILURES = 50
+_MOST_KINDS = 10_000
+_MOST_PARAMETERS = 20
+_MOST_SLOW = 5
+_MOST_PAIRS = 100
+_MOST_VERSIONS = 20
+
+
+def week_rows(connection: Connection[Any], monday: date, settings: Settings) -> WeekRows:
+    """What the summary of the ISO week from `monday` says."""
+    whole, previous, nine_weeks, calendar = _bounds(monday, settings, None)
+    week = {"start": whole["start"], "end": whole["end"]}
+    zone = settings.timezone
+    return WeekRows(
+        totals=fetch(connection, "window_totals", **whole)[0],
+        previous_totals=fetch(connection, "window_totals", **previous)[0],
+        tools=fetch(connection, "tool_usage", **whole),
+        previous_tools=fetch(connection, "tool_usage", **previous),
+        per_day=fetch(connection, "operations_per_day", **whole, zone=zone),
+        users=fetch(connection, "user_activity", **whole),
+        failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
+        reproducibility=fetch(connection, "reproducibility", **week, zone=zone),
+        calendar=fetch(connection, "day_counts", **calendar, zone=zone),
+        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
+        slowest=fetch(connection, "slowest_operations", **whole, limit=_MOST_SLOW),
+        user_tools=fetch(connection, "user_tools", **week, limit=_MOST_PAIRS),
+    )
+
+
+def tool_rows(connection: Connection[Any], monday: date, tool_name: str, settings: Settings) -> ToolRows:
+    """What the report of one tool in the ISO week from `monday` says."""
+    whole, previous, nine_weeks, calendar = _bounds(monday, settings, tool_name)
+    zone = settings.timezone
+    return ToolRows(
+        usage=next(iter(fetch(connection, "tool_usage", **whole)), None),
+        previous_usage=next(iter(fetch(connection, "tool_usage", **previous)), None),
+        per_day=fetch(connection, "operations_per_day", **whole, zone=zone),
+        users=fetch(connection, "user_activity", **whole),
+        parameters=fetch(connection, "parameter_values", **whole, limit=_MOST_PARAMETERS),
+        failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
+        calendar=fetch(connection, "day_counts", **calendar, zone=zone),
+        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
+        failing_parameters=fetch(connection, "failing_parameter_values", **whole, limit=_MOST_PARAMETERS),
+        buckets=fetch(connection, "duration_buckets", **whole, bounds=list(BOUNDS)),
+        code=fetch(connection, "code_seen", **whole, limit=_MOST_VERSIONS),
+    )
+
+
+def _bounds(monday: date, settings: Settings, tool_name: str | None) -> tuple[dict[str, Any], ...]:
+    """Of the week, the week before, the week with the eight before it, and the calendar's weeks."""
+    week = week_window(monday, settings.zone)
+    before = week_window(monday - timedelta(weeks=1), settings.zone)
+    earliest = week_window(monday - timedelta(weeks=WEEKS_BEFORE), settings.zone)
+    first = monday - timedelta(weeks=CALENDAR_WEEKS - 1)
+    calendar = days_window(first, monday + timedelta(days=6), settings.zone)
+    tool = {"tool_name": tool_name}
+    return (
+        {"start": week.start, "end": week.end, **tool},
+        {"start": before.start, "end": before.end, **tool},
+        {"since": earliest.start, "start": week.start, "end": week.end, **tool},
+        {"start": calendar.start, "end": calendar.end, **tool},
+    )

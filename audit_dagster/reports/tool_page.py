@@ -1,0 +1,32 @@
+"""The tool report's other forms: a page, JSON, and the charts that the Markdown shows."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+from audit_dagster.render import Svg, render
+from audit_dagster.reports import charts
+from audit_dagster.reports.tools import ToolRows, tool_facts
+from audit_dagster.reports.weekly import calendar_days
+from audit_dagster.reports.weekly_page import as_json, pictures_as_files
+from audit_dagster.reports.windows import week_name
+
+
+def tool_files(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> dict[str, str]:
+    """The texts by what their files' names add to the week's: `.html`, `.json`, `-days.svg`, …"""
+    days = [monday + timedelta(days=offset) for offset in range(7)]
+    facts = tool_facts(monday, tool_name, rows, zone)
+    pictures = {
+        "days": charts.operations_per_day(days, rows.per_day),
+        "durations": charts.duration_spread(facts["spread"]),
+        "calendar": charts.calendar(calendar_days(monday), rows.calendar),
+    }
+    page = render(
+        "tool_report.html.j2",
+        **facts,
+        week_before=week_name(monday - timedelta(weeks=1)),
+        week_after=week_name(monday + timedelta(weeks=1)),
+        charts={name: Svg(charts.inline(svg)) for name, svg in pictures.items()},
+    )
+    return {".html": page, ".json": as_json(facts, rows.calendar), **pictures_as_files(pictures)}

@@ -1,0 +1,169 @@
+"""A day as a page and as JSON: all that the rows say, nothing that they make up, the same each time."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit_dagster.entry import LogEntry
+from audit_dagster.errors import AuditError, ConfigurationError
+from audit_dagster.render import render, shell_line, visible
+from audit_dagster.report_service import ReportService
+from audit_dagster.reports.daily_page import MOST_ON_A_PAGE, Neighbours, daily_json, daily_pages
+from audit_dagster.settings import Settings
+from audit_dagster_tests.conftest import make_entry
+from audit_dagster_tests.reports.test_documents import HOSTILE_NOTE
+
+DAY = date(2023, 6, 15)
+ZONE = ZoneInfo("UTC")
+WHERE = Neighbours(DAY, str(DAY))
+ODD = f'{HOSTILE_NOTE}</pre></details><script>alert(1)</script><img src=x onerror="alert(1)">\'"&amp;🙂```'
+
+
+def page_of(*entries: LogEntry) -> str:
+    (page,) = daily_pages(WHERE, entries, ZONE).values()
+    return page
+
+
+def odd_entry(**fields: Any) -> LogEntry:
+    texts = {"tool_name": ODD, "operation": ODD, "user_name": ODD, "note": ODD, "error_message": ODD}
+    more: dict[str, Any] = {"parameters": {ODD: ODD}, "results": {ODD: [ODD]}, "context": {"traceback": ODD}}
+    ground = {"git_branch": ODD, "git_commit_hash": ODD, "working_directory": ODD, "command": ["sh", ODD]}
+    return make_entry(**{**texts, **more, **ground, "success": False, **fields})
+
+
+def test_a_day_without_operations() -> None:
+    page = page_of()
+    assert "No operations on this day." in page
+    assert "Failures" not in page
+    assert "<svg" not in page
+    form = json.loads(daily_json(WHERE, [], ZONE))
+    assert (form["operations"], form["failed"], form["tools"], form["entries"]) == (0, 0, [], [])
+
+
+def test_a_page_shows_what_the_rows_say() -> None:
+    failed = make_entry(success=False, error_message="disk full", git_branch="main", git_dirty=True)
+    fine = make_entry(tool_name="A/b", command=["python3", "x.py", "a b"], parameters={"project": "Turf"}, note="ok")
+    page = page_of(failed, fine)
+    assert f'<li><a href="#{failed.operation_id}">12:00:00 sensing-data extract</a>: disk full</li>' in page
+    assert page.count("<details id=") == 2
+    assert "<details open" not in page
+    for text in ("<dd>50.0%</dd>", "<dd>main</dd>", "<dd>uncommitted changes</dd>", "python3 x.py &#39;a b&#39;"):
+        assert text in page
+    for address in ("2023-06-14.html", "2023-06-16.html", "../weekly/2023-W24.html", "../scripts/2023-06-15.sh"):
+        assert f'href="{address}"' in page
+    assert 'href="../tools/~41~2fb/2023-W24.html"' in page
+    assert page_of(failed, fine) == page
+
+
+def test_no_text_becomes_markup() -> None:
+    page = page_of(odd_entry(), odd_entry(success=True))
+    assert page.count("<script") == 1
+    assert not re.search(r"<(img|iframe|b|code)\b", page)
+    assert not [character for character in page if character != "\n" and visible(character) != character]
+
+
+def test_the_policy_names_the_one_script() -> None:
+    from base64 import b64encode
+    from hashlib import sha256
+
+    page = page_of(make_entry())
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert f"script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" in page
+
+
+def test_a_large_note_is_cut_in_the_page_and_whole_in_the_json() -> None:
+    entry = make_entry(note="x" * 1_000_000)
+    assert len(page_of(entry)) < 100_000
+    assert "(1,000,000 characters; the JSON of this day has them all)" in page_of(entry)
+    assert LogEntry.from_json(json.loads(daily_json(WHERE, [entry], ZONE))["entries"][0]) == entry
+
+
+def test_json_gives_the_entries_back() -> None:
+    entries = [make_entry(), odd_entry(), make_entry(success=False)]
+    text = daily_json(WHERE, entries, ZONE)
+    form = json.loads(text)
+    assert list(form) == ["day", "timezone", "operations", "failed", "tools", "entries", "links"]
+    assert [LogEntry.from_json(one) for one in form["entries"]] == entries
+    assert (form["operations"], form["failed"]) == (3, 2)
+    assert text == daily_json(WHERE, entries, ZONE)
+    assert text.isascii()
+
+
+def test_a_long_day_has_pages() -> None:
+    entries = [make_entry(success=number % 1500 != 0) for number in range(2 * MOST_ON_A_PAGE + 1)]
+    pages = daily_pages(WHERE, entries, ZONE)
+    assert list(pages) == [".html", "-2.html", "-3.html"]
+    assert [page.count("<details id=") for page in pages.values()] == [MOST_ON_A_PAGE, MOST_ON_A_PAGE, 1]
+    first, second, _ = pages.values()
+    assert f'href="#{entries[0].operation_id}"' in first
+    assert f'href="2023-06-15-2.html#{entries[1500].operation_id}"' in first
+    assert f'<details id="{entries[1500].operation_id}">' in second
+    assert "Failures" not in second
+    assert 'href="2023-06-15-3.html">Page 3</a>' in second
+
+
+def test_all_forms_lie_beside_each_other_and_old_pages_go(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]], tmp_path: Path
+) -> None:
+    store(make_entry(), make_entry(success=False))
+    service = ReportService(settings)
+    folder = settings.reports_dir / "daily"
+    folder.mkdir(parents=True)
+    for number in (2, 3):
+        (folder / f"{DAY}-{number}.html").write_text("an earlier, longer day")
+    document = service.write_daily_report(connection, DAY)
+    assert sorted(path.name for path in folder.iterdir()) == [f"{DAY}.html", f"{DAY}.json", f"{DAY}.md"]
+    assert document.path.name == f"{DAY}.md"
+    made = {path.name: path.read_bytes() for path in folder.iterdir()}
+    service.write_daily_report(connection, DAY)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == made
+    (path,) = service.generate_report(DAY, DAY, tmp_path / "logs", "sensing-data")
+    assert Path(path).name == f"{DAY}_sensing-data.md"
+    page = (tmp_path / "logs" / f"{DAY}_sensing-data.html").read_text("utf-8")
+    assert 'href="2023-06-14_sensing-data.html"' in page
+    assert "../" not in page
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
+def test_a_command_to_copy_is_seen_whole(words: list[str]) -> None:
+    line = shell_line(words)
+    assert visible(line) == line
+
+
+def test_bash_reads_a_command_to_copy_as_it_was() -> None:
+    words = ["", "a b", "it's", "a\nb", "\x1b[31m\\'\\x", "\u202e'é", "$HOME `id` !", "\ufeff"]
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {shell_line(words)}"], capture_output=True, check=True)
+    assert done.stdout.decode().split("\0")[:-1] == words
+
+
+def test_a_labs_own_template_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_TEMPLATES_DIR", str(tmp_path / "own"))
+    with pytest.raises(ConfigurationError, match=r"AUDIT_TEMPLATES_DIR is '.*own': set it to a folder that exists"):
+        page_of()
+    (tmp_path / "own").mkdir()
+    path = tmp_path / "own" / "daily_report.html.j2"
+    path.write_text('{% extends "page.html.j2" %}\n{% block content %}<p>{{ day }} of ours</p>{% endblock %}')
+    assert "<p>2023-06-15 of ours</p>" in page_of()
+
+
+@pytest.mark.parametrize("source", ["ok\n{{ nothing.there }}\n", "ok\n{% if %}\n", "ok\n{{ day|no_such_filter }}\n"])
+def test_an_error_in_an_own_template_names_file_and_line(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_TEMPLATES_DIR", str(tmp_path))
+    (tmp_path / "shell_hook.sh.j2").write_text(source)
+    with pytest.raises(AuditError, match=r"^the template .*shell_hook\.sh\.j2, line 2: \S") as caught:
+        render("shell_hook.sh.j2", day=datetime.now(UTC) + timedelta(0))
+    assert "\n" not in str(caught.value)

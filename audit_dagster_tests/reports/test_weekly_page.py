@@ -1,0 +1,182 @@
+"""The week and the tool as pages, JSON and charts: written beside the Markdown, whatever texts the rows hold."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import psycopg
+import pytest
+
+from audit_dagster.alerts.fingerprint import cause
+from audit_dagster.entry import LogEntry
+from audit_dagster.report_rows import tool_rows, week_rows
+from audit_dagster.report_service import ReportService
+from audit_dagster.reports import weekly
+from audit_dagster.settings import Settings
+from audit_dagster_tests.conftest import make_entry
+
+MONDAY = date(2023, 6, 12)
+START = datetime(2023, 6, 12, tzinfo=UTC)
+HOSTILE = "<img src=x onerror=alert(1)>\"'</script><b>&amp;\x1b[31m\u202ereversed {{ 7 }}"
+FORMS = [".html", ".json", ".md", "-calendar.svg", "-days.svg", "-durations.svg"]
+
+
+def at(days: float, **fields: Any) -> LogEntry:
+    return make_entry(timestamp=START + timedelta(days=days), **fields)
+
+
+class Elements(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.names: set[str] = set()
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.names |= {name for name, _ in attrs}
+        self.addresses += [value or "" for name, value in attrs if name == "href"]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def page(settings: Settings, kind: str) -> str:
+    return next((settings.reports_dir / kind).rglob("*.html")).read_text("utf-8")
+
+
+def hostile_week(text: str) -> list[LogEntry]:
+    fields: dict[str, Any] = {"tool_name": text, "operation": text, "user_name": text, "parameters": {text: text}}
+    fields |= {"context": {"tool": {"version": text}}, "git_commit_hash": text}
+    return [at(1, **fields), at(2, success=False, error_message=text, **fields), at(-6, duration_seconds=9.0, **fields)]
+
+
+@pytest.mark.parametrize("kind", ["weekly", "tools"])
+def test_a_hostile_text_is_text(
+    kind: str, settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    store(*hostile_week(HOSTILE))
+    service = ReportService(settings)
+    service.write_weekly_summary(connection, MONDAY)
+    service.write_tool_report(connection, MONDAY, HOSTILE)
+    hostile = Elements(page(settings, kind))
+    assert not hostile.tags.keys() & {"img", "script", "iframe", "b", "object"}
+    assert not [name for name in hostile.names if name.startswith("on")]
+    assert not [text for text in hostile.texts if "\x1b" in text or "\u202e" in text]
+    assert [text for text in hostile.texts if "<img src=x onerror=alert(1)>\"'</script><b>&amp;\u241b[31m" in text]
+    assert hostile.addresses
+    assert not [address for address in hostile.addresses if not re.fullmatch(r"#?[\w./~#-]+", address)]
+    assert hostile.tags["svg"] == 3
+    assert hostile.tags["title"] == 4
+
+
+def test_every_form_lies_beside_the_markdown_and_is_the_same_again(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    store(*hostile_week("decode"), *hostile_week(HOSTILE))
+    service = ReportService(settings)
+    made = [service.write_weekly_summary(connection, MONDAY), service.write_tool_report(connection, MONDAY, "decode")]
+    for document in made:
+        folder = document.path.parent
+        assert sorted(file.name for file in folder.iterdir()) == sorted(f"2023-W24{form}" for form in FORMS)
+        for shown in re.findall(r"!\[[^]]+]\((.+)\)", document.text):
+            assert (folder / shown).read_text("utf-8").startswith("<?xml")
+    before = {file: file.read_bytes() for document in made for file in document.path.parent.iterdir()}
+    service.write_weekly_summary(connection, MONDAY)
+    service.write_tool_report(connection, MONDAY, "decode")
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_the_json_has_the_numbers(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    store(at(1, success=False, error_message="line 7"), at(2, duration_seconds=8.5), at(-3), at(-50))
+    service = ReportService(settings)
+    path = service.write_weekly_summary(connection, MONDAY).path
+    said = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    assert (said["week"], said["first"], said["last"], said["timezone"]) == (
+        "2023-W24",
+        "2023-06-12",
+        "2023-06-18",
+        "UTC",
+    )
+    assert (said["totals"], said["previous"]) == ({"operations": 2, "failed": 1}, {"operations": 1, "failed": 0})
+    assert said["usual"] == {"operations": 0.25, "failed": 0.0}
+    assert said["slowest"][0]["duration_seconds"] == 8.5
+    assert said["slowest"][0]["timestamp"].startswith("2023-06-14T00:00:00")
+    assert [row["operations"] for row in said["calendar"]] == [1, 1, 1, 1]
+
+
+def test_the_page_links_to_days_and_tools(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    slow = at(3, tool_name="Plot", duration_seconds=99.0)
+    store(slow, at(4, tool_name="Plot", success=False))
+    ReportService(settings).write_weekly_summary(connection, MONDAY)
+    addresses = Elements(page(settings, "weekly")).addresses
+    assert {"2023-W23.html", "2023-W25.html", "2023-W24.md", "2023-W24.json"} <= set(addresses)
+    assert {f"../daily/{MONDAY + timedelta(days=day)}.html" for day in range(7)} <= set(addresses)
+    assert "../tools/~50lot/2023-W24.html" in addresses
+    assert f"../daily/2023-06-15.html#{slow.operation_id}" in addresses
+
+
+# ---- Causes ----
+
+
+def test_a_cause_is_new_where_eight_weeks_had_none_of_it(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    def failed(days: float, error: str) -> LogEntry:
+        return at(days, success=False, error_message=error)
+
+    store(
+        *(failed(1, "no file /data/1.csv"), failed(2, "no file /data/22.csv"), failed(-55, "no file /data/old.csv")),
+        *(failed(1, "timeout after 3 s"), failed(3, "timeout after 44 s"), failed(-57, "timeout after 5 s")),
+        failed(-1, "last week only"),
+    )
+    found = weekly.causes(week_rows(connection, MONDAY, settings).kinds)
+    assert [(row["error_message"], row["failures"], row["is_new"]) for row in found] == [
+        ("no file /data/1.csv", 2, False),
+        ("timeout after 3 s", 2, True),
+    ]
+    assert [row["last_at"] - START for row in found] == [timedelta(days=2), timedelta(days=3)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_causes_are_counted_as_in_python(
+    seed: int, settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    rnd = random.Random(seed)  # noqa: S311
+    errors = ["exit {}", "no file /d/{}.csv", "'{}' is no number", "disk full", None, "took {}.5 s"]
+    entries = [
+        at(
+            rnd.uniform(-70, 7),
+            tool_name=rnd.choice(["decode", "plot"]),
+            success=rnd.random() < 0.3,
+            error_message=(rnd.choice(errors) or "").format(rnd.randrange(1000)) or None,
+        )
+        for _ in range(300)
+    ]
+    store(*entries)
+    failed = [entry for entry in entries if not entry.success and entry.timestamp >= START - timedelta(weeks=8)]
+    now = Counter((e.tool_name, cause(e.error_message)) for e in failed if e.timestamp >= START)
+    known = {(e.tool_name, cause(e.error_message)) for e in failed if e.timestamp < START}
+    found = weekly.causes(week_rows(connection, MONDAY, settings).kinds)
+    asked = {row["tool_name"]: row["error_message"].replace("no error text", "") for row in found}
+    assert asked.keys() <= {"decode", "plot"}
+    keys = [(row["tool_name"], cause(row["error_message"].replace("no error text", ""))) for row in found]
+    assert dict(zip(keys, [row["failures"] for row in found], strict=True)) == now
+    assert {key for key, row in zip(keys, found, strict=True) if row["is_new"]} == now.keys() - known
+    of_tool = weekly.causes(tool_rows(connection, MONDAY, "plot", settings).kinds)
+    assert of_tool == [row for row in found if row["tool_name"] == "plot"]
