@@ -329,7 +329,7 @@ def test_the_command_that_open_names_makes_a_report(
     store(make_entry())
     (command,) = re.findall("`audit-dagster (.*)`", ask("open", "2023-06-15", code=2))
     ask(*command.split())
-    assert ask("open", "--print", "2023-06-15") == f"{tmp_path}/daily/2023-06-15.md\n"
+    assert ask("open", "--print", "2023-06-15") == f"{tmp_path}/daily/2023-06-15.html\n"
 
 
 # ---- completion ----

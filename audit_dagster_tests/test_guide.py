@@ -486,6 +486,12 @@ OUTPUTS: dict[str, Check] = {
     "rtgs audit recent --minutes 60": rows(3),
     "rtgs audit recent --tool-name sensing-data": only_sensing_data,
     "rtgs audit recent --limit 5 --json": five_entries,
+    "rtgs audit stats": has("sensing-data\t", "visualization\t", "gridded-data\t"),
+    "rtgs audit stats --by day --start-date 2023-06-01 --end-date 2023-06-30": has("2023-06-15\t5\t1\t"),
+    "rtgs audit stats --by user --tool-name visualization": has("\t2\t"),
+    "rtgs audit stats --by error --start-date 2023-06-01 --end-date 2023-06-30 --json": has("503 Service Unavailable"),
+    'rtgs audit search "winter turf"': has("sensing-data\t"),
+    "rtgs audit search unavailable --tool-name gridded-data --limit 5 --csv": has("503 Service Unavailable"),
     REPORT: report_of_june,
     f"{REPORT} --tool-name visualization": report_of_plots,
     f"{REPORT} --output-dir ./audit_reports": has("audit_reports/2023-06-15.md\n", "Wrote 6 daily reports"),
@@ -707,6 +713,7 @@ CONTRACT_COMMANDS = (
     *CONTRACT_OPTIONS,
     *("run", "log", "shell-hook", "import", "init-db", "sync", "dev", "demo", "stop-server"),
     *("alerts", "alerts list", "alerts ack", "alerts mute", "alerts unmute", "alerts test"),
+    *("stats", "show", "search", "diff", "open", "completion"),
     *("templates", "templates list", "templates show", "templates check"),
 )
 

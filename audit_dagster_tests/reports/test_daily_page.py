@@ -56,7 +56,10 @@ def test_a_page_shows_what_the_rows_say() -> None:
     failed = make_entry(success=False, error_message="disk full", git_branch="main", git_dirty=True)
     fine = make_entry(tool_name="A/b", command=["python3", "x.py", "a b"], parameters={"project": "Turf"}, note="ok")
     page = page_of(failed, fine)
-    assert f'<li><a href="#{failed.operation_id}">12:00:00 sensing-data extract</a>: disk full</li>' in page
+    assert (
+        f'<li><a href="#{failed.operation_id}">{failed.timestamp:%H:%M:%S} sensing-data extract</a>: disk full</li>'
+        in page
+    )
     assert page.count("<details id=") == 2
     assert "<details open" not in page
     for text in ("<dd>50.0%</dd>", "<dd>main</dd>", "<dd>uncommitted changes</dd>", "python3 x.py &#39;a b&#39;"):
