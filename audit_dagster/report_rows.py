@@ -36,7 +36,7 @@ def week_rows(connection: Connection[Any], monday: date, settings: Settings) -> 
         users=fetch(connection, "user_activity", **whole),
         failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
         reproducibility=fetch(connection, "reproducibility", **week, zone=zone),
-        calendar=fetch(connection, "day_counts", **calendar, zone=zone),
+        calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
         kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
         slowest=fetch(connection, "slowest_operations", **whole, limit=_MOST_SLOW),
         user_tools=fetch(connection, "user_tools", **week, limit=_MOST_PAIRS),
@@ -46,17 +46,18 @@ def week_rows(connection: Connection[Any], monday: date, settings: Settings) -> 
 def tool_rows(connection: Connection[Any], monday: date, tool_name: str, settings: Settings) -> ToolRows:
     """What the report of one tool in the ISO week from `monday` says."""
     whole, previous, nine_weeks, calendar = _bounds(monday, settings, tool_name)
+    parameters = {**whole, "limit": _MOST_PARAMETERS}
     zone = settings.timezone
     return ToolRows(
         usage=next(iter(fetch(connection, "tool_usage", **whole)), None),
         previous_usage=next(iter(fetch(connection, "tool_usage", **previous)), None),
         per_day=fetch(connection, "operations_per_day", **whole, zone=zone),
         users=fetch(connection, "user_activity", **whole),
-        parameters=fetch(connection, "parameter_values", **whole, limit=_MOST_PARAMETERS),
+        parameters=fetch(connection, "parameter_values", **parameters, failing=False),
         failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
-        calendar=fetch(connection, "day_counts", **calendar, zone=zone),
+        calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
         kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
-        failing_parameters=fetch(connection, "failing_parameter_values", **whole, limit=_MOST_PARAMETERS),
+        failing_parameters=fetch(connection, "parameter_values", **parameters, failing=True),
         buckets=fetch(connection, "duration_buckets", **whole, bounds=list(BOUNDS)),
         code=fetch(connection, "code_seen", **whole, limit=_MOST_VERSIONS),
     )

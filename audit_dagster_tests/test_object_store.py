@@ -66,9 +66,15 @@ def keys(bucket: Any) -> list[str]:
     return sorted(item.key for item in bucket.objects.all())
 
 
-def markdown_keys(bucket: Any) -> list[str]:
-    """Without what is written beside each report."""
-    return [key for key in keys(bucket) if key.endswith((".md", ".sh"))]
+def forms(report: str) -> list[str]:
+    """A day's report, and what is written beside it."""
+    return [f"{report.removesuffix('.md')}.{ending}" for ending in ("html", "json", "md")]
+
+
+def forms_of_week(report: str) -> list[str]:
+    """A report of a week, and what is written beside it."""
+    pictures = [f"{report.removesuffix('.md')}-{name}.svg" for name in ("calendar", "days", "durations")]
+    return [*pictures, *forms(report)]
 
 
 def text_of(bucket: Any, key: str) -> str:
@@ -100,12 +106,11 @@ def test_each_document_is_an_object(bucket: Any, store: Store, connection: Conne
     service.write_weekly_summary(connection, MONDAY)
     service.write_tool_report(connection, MONDAY, "A/../b")
     script, _ = service.write_day_script(connection, DAY)
-    assert {"audit/daily/2023-06-15.html", "audit/daily/2023-06-15.json"} <= set(keys(bucket))
-    assert markdown_keys(bucket) == [
-        "audit/daily/2023-06-15.md",
+    assert keys(bucket) == [
+        *forms("audit/daily/2023-06-15.md"),
         "audit/scripts/2023-06-15.sh",
-        "audit/tools/~41~2f..~2fb/2023-W24.md",
-        "audit/weekly/2023-W24.md",
+        *forms_of_week("audit/tools/~41~2f..~2fb/2023-W24.md"),
+        *forms_of_week("audit/weekly/2023-W24.md"),
     ]
     assert str(script.path) == "s3://lab/audit/scripts/2023-06-15.sh"
     assert text_of(bucket, "audit/scripts/2023-06-15.sh") == script.text == read_text(script.path)
@@ -119,7 +124,7 @@ def test_extra_pages_of_a_longer_day_are_removed(bucket: Any, store: Store, conn
     for number in (2, 3):
         bucket.Object(f"audit/daily/2023-06-15-{number}.html").put(Body=b"an earlier, longer day")
     ReportService().write_daily_report(connection, DAY)
-    assert keys(bucket) == [f"audit/daily/2023-06-15.{ending}" for ending in ("html", "json", "md")]
+    assert keys(bucket) == forms("audit/daily/2023-06-15.md")
 
 
 def test_a_file_is_the_same_in_a_folder_and_in_a_store(bucket: Any, tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_dagster_writes_and_checks(bucket: Any, store: Store) -> None:
     result = run(daily_report, **days("2023-06-01", "2023-06-30"))
     assert checked(result) == {"daily_totals_equal_the_database": True, "enough_operations_succeed": True}
     reports = [f"audit/daily/2023-06-{day:02}.md" for day in range(1, 31)]
-    assert markdown_keys(bucket) == reports
+    assert keys(bucket) == [key for report in reports for key in forms(report)]
     written = result.asset_materializations_for_node("daily_report")
     assert sorted(made.metadata["path"].value for made in written) == [f"s3://lab/{key}" for key in reports]
     assert checked(run(reproduction_script, **days("2023-06-14", "2023-06-15"))) == {"script_is_sound": True}
@@ -185,12 +190,8 @@ def test_the_facade_and_the_command_line_take_urls(bucket: Any, store: Store) ->
     assert told.stdout.splitlines()[0] == "s3://lab/cli/2023-06-15.md"
     assert command("reproduce", "--logs-dir", "s3://lab/cli").returncode == 0
     assert "s3://lab/x.sh is a URL: give a local path" in command("reproduce", "s3://lab/x.sh").stderr
-    assert markdown_keys(bucket) == [
-        "again.sh",
-        "cli/2023-06-15.md",
-        "elsewhere/2023-06-15.md",
-        "elsewhere/2023-06-16.md",
-    ]
+    written = ["cli/2023-06-15.md", "elsewhere/2023-06-15.md", "elsewhere/2023-06-16.md"]
+    assert keys(bucket) == ["again.sh", *(key for report in written for key in forms(report))]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ def test_a_data_engineer_in_the_ui(lab: Path, tmp_path: Path) -> None:
         page.screenshot(path=pictures / "ui-sensor.png")
         _see_the_checks(page, address)
         page.screenshot(path=pictures / "ui-checks.png")
+    reports = {path.stem for path in (lab / "state" / "reports" / "daily").glob("*.md")}
+    assert reports == set(map(str, MONTH)), "what was asked for in the browser, and nothing else"
 
 
 def _materialize_a_missing_day(page: Page, address: str, lab: Path) -> None:

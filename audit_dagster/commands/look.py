@@ -228,16 +228,6 @@ def _counts_of(*keys: str) -> Callable[[list[dict[str, Any]]], list[Row]]:
     return rows_of
 
 
-def _day_rows(rows: list[dict[str, Any]]) -> list[Row]:
-    """The days, each with the counts of all its tools."""
-    days: dict[date, list[int]] = {}
-    for row in rows:
-        counts = days.setdefault(row["day"], [0, 0])
-        counts[0] += row["operations"]
-        counts[1] += row["failed"]
-    return [(day, *_counts(*counts)) for day, counts in days.items()]
-
-
 def _cause_rows(rows: list[dict[str, Any]]) -> list[Row]:
     names = ("failures", "first_at", "last_at", "tool_name", "operation", "error_message")
     return [[row[name] for name in names] for row in rows]
@@ -249,7 +239,7 @@ def _counts(operations: int, failed: int) -> tuple[int, int, float]:
 
 _COUNTS = {
     "tool": ("tool_usage", _count_columns("tool_name", with_times=True), _counts_of("tool_name", "p50", "p95")),
-    "day": ("operations_per_day", _count_columns("day"), _day_rows),
+    "day": ("days_with_entries", _count_columns("day"), _counts_of("day")),
     "user": ("user_activity", _count_columns("user"), _counts_of("user_name")),
     "error": ("failure_causes", _cause_columns, _cause_rows),
 }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from audit_dagster.render import render
 from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
-from audit_dagster.reports.weekly import causes, mean_before, trend
-from audit_dagster.reports.windows import week_name
+from audit_dagster.reports.weekly import causes, mean_before, span_of_week, trend
 
 Rows = Sequence[dict[str, Any]]
 
@@ -47,11 +46,7 @@ def tool_facts(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> 
     now = rows.usage["operations"] if rows.usage else 0
     usual = mean_before(monday, rows.calendar)["operations"]
     return {
-        "week": week_name(monday),
-        "first": monday,
-        "last": monday + timedelta(days=6),
-        "zone": zone,
-        "zone_name": zone.key,
+        **span_of_week(monday, zone),
         "tool_name": tool_name,
         "usage": rows.usage,
         "before": before,

@@ -57,11 +57,7 @@ def week_facts(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, Any]:
     before = {row["tool_name"]: row["operations"] for row in rows.previous_tools}
     usual = mean_before(monday, rows.calendar)
     return {
-        "week": week_name(monday),
-        "first": monday,
-        "last": monday + timedelta(days=6),
-        "zone": zone,
-        "zone_name": zone.key,
+        **span_of_week(monday, zone),
         "totals": rows.totals,
         "previous": rows.previous_totals,
         "operations_trend": trend(rows.totals["operations"], rows.previous_totals["operations"]),
@@ -80,6 +76,12 @@ def week_facts(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, Any]:
         "changes": _changed_durations(rows.tools, rows.previous_tools),
         "user_tools": rows.user_tools,
     }
+
+
+def span_of_week(monday: date, zone: ZoneInfo) -> dict[str, Any]:
+    """Which week a document is about."""
+    last = monday + timedelta(days=6)
+    return {"week": week_name(monday), "first": monday, "last": last, "zone": zone, "zone_name": zone.key}
 
 
 def calendar_days(monday: date) -> list[date]:

@@ -208,9 +208,8 @@ def test_a_real_daemon(settings: Settings, store: Store, tmp_path: Path) -> None
         wait_for_ticks(instance, 2)
         assert made_again(instance) == expected
         assert len(instance.get_backfills()) <= 2, "one, or two where a tick comes between the two observations"
-    assert sorted(path.name for path in (settings.reports_dir / "daily").glob("*.md")) == [
-        "2023-06-05.md",
-        "2023-06-12.md",
+    assert sorted(path.name for path in (settings.reports_dir / "daily").iterdir()) == [
+        f"2023-06-{day}.{ending}" for day in ("05", "12") for ending in ("html", "json", "md")
     ]
 
 

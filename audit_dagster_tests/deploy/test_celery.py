@@ -95,8 +95,9 @@ def _look_at_what_was_made(settings: Settings, instance: dg.DagsterInstance, bac
     assert {day for day, _ in made} == {str(day) for day in DAYS}
     repeated = {day for day, count in Counter(day for day, _ in made).items() if count > 1}
     assert repeated <= {day for day, run_id in made if run_id == lost_run}, "only what was in the dead worker's hands"
-    reports = sorted((settings.reports_dir / "daily").glob("*.md"))
-    assert [path.stem[-10:] for path in reports] == [str(day) for day in DAYS]
+    written = sorted((settings.reports_dir / "daily").iterdir())
+    assert [path.name for path in written] == [f"{day}.{ending}" for day in DAYS for ending in ("html", "json", "md")]
+    reports = written[2::3]
     assert all(path.read_text("utf-8").count("<!-- audit-entry") == 3 for path in reports)
 
 

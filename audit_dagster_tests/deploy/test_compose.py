@@ -93,7 +93,9 @@ def test_its_commands_make_a_report(machine: _Machine) -> None:
             for name in ("webserver", "daemon"):
                 wait_until(lambda name=name: machine.healthy(name), 60, f"a healthy {name}", *logs)  # type: ignore[misc]
             _make_a_day(f"http://127.0.0.1:{machine.ports['3000']}", "2023-06-15", *logs)
-    assert [path.name for path in (machine.folder / "reports" / "daily").glob("*.md")] == ["2023-06-15.md"]
+    assert sorted(path.name for path in (machine.folder / "reports" / "daily").iterdir()) == [
+        f"2023-06-15.{ending}" for ending in ("html", "json", "md")
+    ]
     assert [path.name for path in (machine.folder / "reports" / "scripts").iterdir()] == ["2023-06-15.sh"]
 
 

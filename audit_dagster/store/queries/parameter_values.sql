@@ -1,5 +1,5 @@
--- The parameter values that one tool was given most often in [start, end), with how often it then failed.
--- start, end: timestamptz, tool_name: text, limit: integer
+-- The parameter values that one tool was given, or failed with, most often in [start, end), and how often it failed.
+-- start, end: timestamptz, tool_name: text, failing: boolean, limit: integer
 SELECT given.name,
        left(given.value, 200) AS value,
        count(*) AS operations,
@@ -9,5 +9,6 @@ WHERE timestamp >= %(start)s AND timestamp < %(end)s
   AND tool_name = %(tool_name)s
   AND given.value IS NOT NULL
 GROUP BY 1, 2
-ORDER BY operations DESC, name, value
+HAVING NOT %(failing)s OR count(*) FILTER (WHERE NOT success) > 0
+ORDER BY CASE WHEN %(failing)s THEN count(*) FILTER (WHERE NOT success) ELSE count(*) END DESC, operations, name, value
 LIMIT %(limit)s
