@@ -102,9 +102,8 @@ def _show_table(columns: Sequence[Column], texts: Sequence[Sequence[str]], red: 
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        needed = max(len(row[number]) for row in texts) if column.short else None
-        table.add_column(column.title, no_wrap=column.short, min_width=needed)
+    for column in columns:
+        table.add_column(column.title, no_wrap=column.short)
     for row, is_red in zip(texts, red, strict=True):
         style = "red" if is_red else ""
         table.add_row(*(Text(cell, style=style, no_wrap=True, overflow="ellipsis") for cell in row))
