@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import pytest
 from audit_dagster.recording.spool import waiting
 from audit_dagster.settings import PostgresSettings, Settings
 from audit_dagster_tests.chaos.proxy import DARK, GOOD, LATE, SLOW, Proxy
-from audit_dagster_tests.chaos.world import SCALE, outcomes, server_processes, sync
+from audit_dagster_tests.chaos.world import SCALE, frozen, outcomes, sync
 
 pytestmark = pytest.mark.chaos
 
@@ -47,14 +46,8 @@ def test_a_bad_network_holds_no_exit_and_loses_nothing(
 
 
 def test_a_frozen_server_holds_no_exit_and_loses_nothing(own_server: Settings) -> None:
-    processes = server_processes(own_server)
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(own_server):
         operations = _exits_do_not_wait(own_server.state_dir.parent)
-    finally:
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
     print(sync())
     assert outcomes(own_server) == dict.fromkeys(operations, (1, True, None))
 

@@ -59,6 +59,30 @@ def server_processes(settings: Settings) -> list[int]:
     return [pid for server in found if server for pid in (server.pid, *_children(server.pid))]
 
 
+@contextmanager
+def frozen(settings: Settings) -> Iterator[None]:
+    """The server stopped as a whole.
+
+    Its postmaster first: from then on none of its processes comes or goes, so those that are found can be woken again.
+    """
+    parent = server_processes(settings)[0]
+    stopped = [parent]
+    os.kill(parent, signal.SIGSTOP)
+    try:
+        wait_until(lambda: _state_of(parent) == "T")
+        stopped += _children(parent)
+        for pid in stopped[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in reversed(stopped):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def _children(parent: int) -> Iterator[int]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
