@@ -40,6 +40,9 @@ CREATE FUNCTION dagster.wait_at_the_gate() RETURNS trigger LANGUAGE plpgsql AS $
 BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
 CREATE TRIGGER gate BEFORE INSERT ON dagster.event_logs FOR EACH ROW
 WHEN (NEW.dagster_event_type = 'ASSET_MATERIALIZATION') EXECUTE FUNCTION dagster.wait_at_the_gate()"""
+_WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE datname = current_database() AND locktype = 'advisory' AND objid = 1 AND NOT granted"""
 Connection = psycopg.Connection[Any]
 Store = Callable[..., list[LogEntry]]
 
@@ -144,16 +147,16 @@ def _kill_with_a_step_in_hand(worker: Popen[bytes], workers: _Workers, connectio
     """Hold up whoever reports a document that it wrote; kill the worker that does. Returns the step's run."""
     connection.execute(_GATE)
     connection.execute("SELECT pg_advisory_lock(1)")
-    held: list[str] = []
 
-    def has_a_step() -> bool:
-        held.extend(workers.in_hand("first"))
-        return bool(held)
+    def both_wait() -> bool:
+        waiting = connection.execute(_WAITING).fetchone()
+        return waiting == (2,)
 
-    wait_until(has_a_step, LOST_AFTER_SECONDS / 2, "a step in the first worker's hands")
+    wait_until(both_wait, LOST_AFTER_SECONDS / 2, "both workers at the gate")
+    [lost_run] = workers.in_hand("first")
     kill(worker)
     connection.execute("SELECT pg_advisory_unlock(1)")
-    return held[0]
+    return lost_run
 
 
 @contextlib.contextmanager
