@@ -53,7 +53,7 @@ def test_the_facade_writes_reports_and_reads_them_for_a_script(google: Server, s
 
 
 def test_what_cannot_be_written_or_read_is_said_in_one_sentence(google: Server) -> None:
-    with pytest.raises(AuditError, match="^cannot write gs://absent/x.md: .*: correct the address, or the store's"):
+    with pytest.raises(AuditError, match=r"^cannot write gs://absent/x.md: .*: correct the address, or the store's"):
         write_document(place("gs://absent/x.md"), "x", 1, 0)
-    with pytest.raises(AuditError, match="^cannot read gs://lab/none.md: No such file or directory$"):
+    with pytest.raises(AuditError, match=r"^cannot read gs://lab/none.md: No such file or directory$"):
         read_text(place("gs://lab/none.md"))
