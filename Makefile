@@ -36,7 +36,7 @@ dev: $(READY)  ## Open Dagster on 127.0.0.1:3000 over the demo's data
 	@exec env $(HERE) $(BIN)/audit-dagster dev
 
 test: $(READY)  ## Run the whole suite, its chaos last and alone
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not chaos"
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not chaos"
 	$(BIN)/python -m pytest -m chaos
 
 test-nightly: $(READY)  ## Run the suite with the long profiles
@@ -59,7 +59,7 @@ bench: $(READY)  ## Print the ratios of docs/benchmarks.md
 
 pictures: demo  ## Make the README's pictures anew from the demo, in a browser
 	@$(HERE) $(BIN)/python -m audit_dagster_tests.pictures docs/images
-	AUDIT_PICTURES="$(CURDIR)/docs/images" $(BIN)/python -m pytest --quiet audit_dagster_tests/test_ui.py
+	AUDIT_PICTURES="$(CURDIR)/docs/images" $(BIN)/python -m pytest --quiet audit_dagster_tests/daemons/test_ui.py
 
 constraints: $(READY)  ## Pin what is installed now
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > .constraints.new

@@ -40,17 +40,6 @@ needs_real_logs = pytest.mark.skipif(not REAL_LOGS.is_dir(), reason="the lab's r
 _numbers = itertools.count(1)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Files as with `--dist loadfile`, and the daemons' tests, which mostly wait, one after another in one worker."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class Scheduling(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "daemons" if "/daemons/" in nodeid else super()._split_scope(nodeid)
-
-    return Scheduling(config, log)
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgresSettings]:
     """The server, and in it the template database with the schema."""

@@ -1,4 +1,4 @@
-"""The demo, as people run it: each test of this module and of test_dev looks at one demo, made once."""
+"""The demo, as people run it: each test of this module and of daemons/test_dev looks at one demo, made once."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_says_where_everything_is(demo: Demo) -> None:
     named = [
         line.split(":", 1)[1].strip() for line in demo.said.splitlines() if f": {demo.folder}" in " ".join(line.split())
     ]
-    assert len(named) == 6
+    assert len(named) == 7
     assert all(Path(path).exists() for path in named)
     assert "21 operations, 6 failed" in demo.said
     assert [path for path in demo.folder.glob("reports/*/*") if not (path.is_dir() or path.stat().st_size)] == []

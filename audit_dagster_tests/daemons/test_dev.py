@@ -62,7 +62,8 @@ def _look_at_partitions(demo: Demo, nodes: dict[str, Any]) -> None:
     reports = demo.folder / "reports"
     places = {"daily_report": "daily/*.md", "reproduction_script": "scripts/*.sh"}
     places |= {"weekly_summary": "weekly/*.md", "tool_stats": "tools/*/*.md"}
-    assert set(nodes) == {*OBSERVED, *places}
+    assert set(nodes) == {*OBSERVED, *places, "reports_site"}
+    assert (reports / "index.html").is_file()
     for name, pattern in places.items():
         stats = nodes[name]["partitionStats"]
         assert stats["numMaterialized"] == len(list(reports.glob(pattern))) > 1, name
