@@ -59,7 +59,7 @@ bench: $(READY)  ## Print the ratios of docs/benchmarks.md
 
 pictures: demo  ## Make the README's pictures anew from the demo, in a browser
 	@$(HERE) $(BIN)/python -m audit_dagster_tests.pictures docs/images
-	AUDIT_PICTURES="$(CURDIR)/docs/images" $(BIN)/python -m pytest --quiet audit_dagster_tests/daemons/test_ui.py
+	AUDIT_PICTURES="$(CURDIR)/docs/images" $(BIN)/python -m pytest --quiet audit_dagster_tests/daemons/test_ui.py audit_dagster_tests/test_demo.py
 
 constraints: $(READY)  ## Pin what is installed now
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > .constraints.new

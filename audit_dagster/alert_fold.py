@@ -7,8 +7,8 @@ from collections import defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from audit_dagster.alerts.fingerprint import fingerprint
 from audit_dagster.alerts.policy import is_urgent
+from audit_dagster.failures import fingerprint
 from audit_dagster.store.query import Row, fetch
 
 if TYPE_CHECKING:

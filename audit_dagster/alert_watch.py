@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_dagster.alert_tell import Rules, without_muted, write_messages
 from audit_dagster.alerts import policy
-from audit_dagster.alerts.fingerprint import fingerprint
+from audit_dagster.failures import fingerprint
 from audit_dagster.render import seconds
 from audit_dagster.reports.windows import day_window
 from audit_dagster.store.query import Row, fetch, fetch_entries

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, InvalidInputError
@@ -43,6 +43,7 @@ _LARGEST_LIMIT = 2**63 - 1
 _MOST_MINUTES = 1_000_000_000
 _MOST_REASONS = 3
 _MOST_NAMED = 10
+_MOST_REPLAYS = 100
 _ID_DIGITS = re.compile("[0-9a-f]{4,32}")
 _SWITCH_VARIABLE = "POSTGRES_LOGGING_STATUS"
 _SPOOL_STATUS = ("spool_dir", "waiting", "running", "quarantined", "quarantine_reasons", "last_delivered")
@@ -55,6 +56,22 @@ def __getattr__(name: str) -> Any:
 
         return log_custom_operation
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class Replay(NamedTuple):
+    """An operation that ran another one again; `verdict` is reproduced, differing or broken."""
+
+    operation_id: str
+    timestamp: datetime
+    user_name: str
+    verdict: str | None
+
+
+class Afterwards(NamedTuple):
+    """What became of an operation: when the database took it, and its latest replays, the latest first."""
+
+    recorded_at: datetime
+    replays: list[Replay]
 
 
 class AuditService:
@@ -152,6 +169,16 @@ class AuditService:
             named += ["and more"] if len(found) > _MOST_NAMED else []
             raise InvalidInputError(f"several operations begin with {prefix}: {', '.join(named)}")
         return found[0]
+
+    def afterwards(self, operation_id: str) -> Afterwards:
+        """When the database took an operation that is there, and what came out each time that it was run again."""
+        from audit_dagster.store.query import fetch
+
+        with self.database() as connection:
+            (stored,) = fetch(connection, "when_recorded", operation_id=operation_id)
+            replays = fetch(connection, "replays_of", operation_id=operation_id, limit=_MOST_REPLAYS)
+        named = [Replay(**{**row, "operation_id": str(row["operation_id"])}) for row in replays]
+        return Afterwards(stored["recorded_at"], named)
 
     def search(self, text: str, limit: int = 20, tool_name: str | None = None) -> list[LogEntry]:
         """The newest operations with `text` in tool, operation, user, note, error, parameters or results, in any case.

@@ -44,11 +44,18 @@ class AuditGroup(click.Group):
 @click.group(cls=AuditGroup, context_settings=_CONTEXT, epilog="Exit codes: 0 done, 1 it failed, 2 the words are off.")
 @click.version_option(package_name="audit-dagster")
 def cli() -> None:
-    """A flight recorder for research command-line tools."""
+    """A flight recorder for research command-line tools.
+
+    \b
+    Examples:
+      audit-dagster run -- python3 extract.py --site 4
+      audit-dagster recent --limit 20
+      audit-dagster show 4f3c21d8
+    """
 
 
 for _command in (
-    *(look.recent, look.search, look.stats, look.report, again.reproduce, alerts.alerts),
+    *(look.recent, look.search, look.stats, look.report, look.site, again.reproduce, alerts.alerts),
     templates.templates,
     *(ask.show_operation, ask.diff, ask.open_report, ask.completion),
     *(record.run, record.log, record.shell_hook, record.import_command),
@@ -61,7 +68,12 @@ for _command in (
 @cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of Dagster's UI.")
 def dev(port: int) -> None:
-    """Open Dagster on 127.0.0.1 over the same database, until Ctrl-C."""
+    """Open Dagster on 127.0.0.1 over the same database, until Ctrl-C.
+
+    \b
+    Example:
+      audit-dagster dev --port 3001
+    """
     from audit_dagster.dev import run_dagster
 
     sys.exit(run_dagster(port))
@@ -70,7 +82,12 @@ def dev(port: int) -> None:
 @cli.command()
 @click.option("--directory", default=".demo", show_default=True, type=PATH, help="Folder for all that it makes.")
 def demo(directory: Path) -> None:
-    """Record a small real analysis, report on it, and run it again from its script."""
+    """Record a small real analysis, report on it, and run it again from its script.
+
+    \b
+    Example:
+      audit-dagster demo --directory ./try_it
+    """
     from audit_dagster.demo.show import run_demo
 
     sys.exit(run_demo(directory.absolute()))

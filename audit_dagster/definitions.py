@@ -14,6 +14,7 @@ from audit_dagster.defs import (
     retention,
     schedules,
     sensors,
+    site,
 )
 from audit_dagster.settings import Settings
 
@@ -25,6 +26,7 @@ defs = dg.Definitions(
         assets.reproduction_script,
         assets.weekly_summary,
         assets.tool_stats,
+        site.reports_site,
     ],
     asset_checks=[
         log_checks.outbox_agrees_with_failures,
@@ -41,6 +43,7 @@ defs = dg.Definitions(
         jobs.daily_documents_job,
         jobs.weekly_summary_job,
         jobs.tool_stats_job,
+        jobs.reports_site_job,
         jobs.failure_alerts_job,
         retention.old_runs_job,
     ],

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from audit_dagster.errors import AuditError, ConfigurationError
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 Place: TypeAlias = "Path | UPath"
 
+_AT_ONCE = 1_000_000  # characters that wait for being written
+_LONGEST_BEGINNING = 200_000
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that was written, and how many operations it is about."""
+    """A file that was written, and how many operations it is about. Of a long one `text` is the beginning."""
 
     path: Place
     text: str
@@ -59,13 +61,80 @@ def write_document(path: Place, text: str, operations: int, failed: int, mode: i
 
     A link stays one, and what it names is written; a device or a folder is refused. An object store knows no `mode`.
     """
-    if isinstance(path, Path):
-        with _told(path, "write", "choose another folder or file"):
-            _write_file(path, text, mode)
-    else:
-        with _told(path, "write", "correct the address, or the store's endpoint and credentials in the environment"):
-            _put(path, text.encode())
+    with draft(path, mode) as made:
+        made.write(text)
     return Document(path, text, operations, failed)
+
+
+class Draft:
+    """A document in the making."""
+
+    def __init__(self, path: Place, file: TextIO) -> None:
+        """What is written to `file` will be found at `path`."""
+        self._path, self._file = path, file
+        self._waiting: list[str] = []
+        self._length = 0
+        self._beginning = ""
+
+    def write(self, text: str) -> None:
+        """Go on with a text. Raises AuditError."""
+        self._waiting.append(text)
+        self._length += len(text)
+        if self._length > _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits. Raises AuditError."""
+        text = "".join(self._waiting)
+        self._waiting, self._length = [], 0
+        if len(self._beginning) <= _LONGEST_BEGINNING:
+            self._beginning += text[: _LONGEST_BEGINNING + 1]
+        with _told_of_writing(self._path):
+            self._file.write(text)
+            self._file.flush()
+
+    def beginning(self) -> str:
+        """All that was written, or of a long text whole lines and an ellipsis."""
+        if len(self._beginning) <= _LONGEST_BEGINNING:
+            return self._beginning
+        return f"{self._beginning[: self._beginning.rfind(chr(10), 0, _LONGEST_BEGINNING) + 1]}…\n"
+
+
+@contextlib.contextmanager
+def draft(path: Place, mode: int = 0o644) -> Iterator[Draft]:
+    """A document to be written in pieces: it is at its place, whole, when the block has ended without an error.
+
+    Raises AuditError, as `write_document` does.
+    """
+    with contextlib.ExitStack() as stack:
+        with _told_of_writing(path):
+            target, name = _target(path, stack)
+            file = name.open("w", encoding="utf-8", newline="\n")  # a command may hold a CR
+        stack.callback(_closed, file)
+        made = Draft(path, file)
+        yield made
+        made.flush()
+        with _told_of_writing(path):
+            file.close()
+            if isinstance(target, Path):
+                name.chmod(mode)
+                name.replace(target)
+            else:
+                _put(target, name)
+
+
+def _target(path: Place, stack: contextlib.ExitStack) -> tuple[Place, Path]:
+    """What to write in the end, and a file for the meantime, which `stack` removes."""
+    if not isinstance(path, Path):
+        folder = stack.enter_context(TemporaryDirectory(prefix="audit-dagster-"))
+        return path, Path(folder) / (path.name or "draft")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise AuditError(f"cannot write {path}: it is no file: choose another folder or file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    stack.callback(name.unlink, missing_ok=True)
+    return target, name
 
 
 def remove_series(paths: Iterable[Place]) -> None:
@@ -90,6 +159,16 @@ def read_text(path: Place) -> str:
         return path.read_text("utf-8-sig", errors="replace")
 
 
+def names_in(folder: Place) -> list[str]:
+    """The names of what is in a folder, in any order; none where there is no folder. Raises AuditError."""
+    with _told(folder, "read"), contextlib.suppress(FileNotFoundError):
+        if isinstance(folder, Path):
+            return os.listdir(folder)  # noqa: PTH208 - only names, of a hundred thousand files
+        folder.fs.invalidate_cache()  # other processes write there, too
+        return [name.rstrip("/").rpartition("/")[2] for name in folder.fs.ls(folder.path, detail=False)]
+    return []
+
+
 @contextlib.contextmanager
 def local_copies(paths: Iterable[Place]) -> Iterator[list[Path]]:
     """The same files for programs that know local ones only: copies where need be, none of what does not exist.
@@ -107,26 +186,23 @@ def _fetched(path: UPath, folder: Path) -> Path:
     return copy
 
 
-def _put(path: UPath, content: bytes) -> None:
+def _closed(file: TextIO) -> None:
+    with contextlib.suppress(OSError):  # of a full disk, which has been told
+        file.close()
+
+
+def _put(path: UPath, name: Path) -> None:
     from upath.implementations.cloud import CloudPath
 
     if not isinstance(path, CloudPath):  # which has no folders: making one would make a bucket
         path.parent.mkdir(parents=True, exist_ok=True)
-    path.fs.pipe_file(path.path, content)
+    path.fs.put_file(str(name), path.path)
 
 
-def _write_file(path: Path, text: str, mode: int) -> None:
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise AuditError(f"cannot write {path}: it is no file: choose another folder or file")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, "utf-8", newline="\n")  # a command may hold a CR
-        draft.chmod(mode)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+def _told_of_writing(path: Place) -> contextlib.AbstractContextManager[None]:
+    local = "choose another folder or file"
+    remote = "correct the address, or the store's endpoint and credentials in the environment"
+    return _told(path, "write", local if isinstance(path, Path) else remote)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,10 @@ from audit_dagster.store.query import fetch
 if TYPE_CHECKING:
     from psycopg import Connection
 
-_MOST_FAILURES = 50
 _MOST_KINDS = 10_000
 _MOST_PARAMETERS = 20
 _MOST_SLOW = 5
+_MOST_CHANGED = 5
 _MOST_PAIRS = 100
 _MOST_VERSIONS = 20
 
@@ -34,11 +34,11 @@ def week_rows(connection: Connection[Any], monday: date, settings: Settings) -> 
         previous_tools=fetch(connection, "tool_usage", **previous),
         per_day=fetch(connection, "operations_per_day", **whole, zone=zone),
         users=fetch(connection, "user_activity", **whole),
-        failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
         reproducibility=fetch(connection, "reproducibility", **week, zone=zone),
         calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
         kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
-        slowest=fetch(connection, "slowest_operations", **whole, limit=_MOST_SLOW),
+        slowest=fetch(connection, "slowest_operations", **whole, limit=_MOST_SLOW, zone=zone),
+        changes=fetch(connection, "changed_durations", **week, since=previous["start"], limit=_MOST_CHANGED),
         user_tools=fetch(connection, "user_tools", **week, limit=_MOST_PAIRS),
     )
 
@@ -54,7 +54,6 @@ def tool_rows(connection: Connection[Any], monday: date, tool_name: str, setting
         per_day=fetch(connection, "operations_per_day", **whole, zone=zone),
         users=fetch(connection, "user_activity", **whole),
         parameters=fetch(connection, "parameter_values", **parameters, failing=False),
-        failures=fetch(connection, "failure_causes", **whole, limit=_MOST_FAILURES),
         calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
         kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
         failing_parameters=fetch(connection, "parameter_values", **parameters, failing=True),

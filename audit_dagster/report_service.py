@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.audit_service import AuditService
-from audit_dagster.documents import Document, Place, place, read_text, remove_series, write_document
+from audit_dagster.day_files import write_day
+from audit_dagster.documents import Document, Place, place, read_text, write_document
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, EntryError, InvalidInputError
 from audit_dagster.render import file_name
 from audit_dagster.report_rows import tool_rows, week_rows
-from audit_dagster.reports import daily, daily_page, tool_page, tools, weekly, weekly_page
+from audit_dagster.reports import daily, tool_page, tools, weekly, weekly_page
+from audit_dagster.reports.daily_page import Neighbours
+from audit_dagster.reports.site import Pages, SiteRows, site_page
 from audit_dagster.reports.windows import (
-    Window,
     as_days,
     day_window,
     days_window,
@@ -32,6 +33,7 @@ from audit_dagster.reproduction.plan import Plan, ScriptConfig, make_plan
 from audit_dagster.reproduction.plan_json import plan_json
 from audit_dagster.reproduction.script import reproduction_script
 from audit_dagster.settings import Settings
+from audit_dagster.site_rows import pages_in, site_rows
 from audit_dagster.store.query import fetch, fetch_entries, fetch_patches
 
 if TYPE_CHECKING:
@@ -44,14 +46,17 @@ __all__ = [
     "generate_report",
 ]
 
+Track = Callable[[Iterable[Any]], Iterable[Any]]
+
 
 class ReportService:
     """Writes reports and scripts of what is in the database."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        """`settings` default to the environment's."""
+    def __init__(self, settings: Settings | None = None, track: Track = iter) -> None:
+        """`settings` default to the environment's. The documents' days go through `track`, which may tell how far."""
         self.settings = settings or Settings.load()
         self.audit = AuditService(self.settings)
+        self._track = track
 
     def generate_report(
         self,
@@ -66,7 +71,7 @@ class ReportService:
         """
         window = days_window(*as_days(start_date, end_date), self.settings.zone)
         with self.audit.database() as connection:
-            days = fetch(
+            rows = fetch(
                 connection,
                 "days_with_entries",
                 start=window.start,
@@ -74,9 +79,14 @@ class ReportService:
                 zone=self.settings.timezone,
                 tool_name=tool_name,
             )
+            days = [row["day"] for row in rows]
             suffix = "" if tool_name is None else f"_{file_name(tool_name)}"
-            paths = {row["day"]: place(output_dir) / f"{row['day']}{suffix}.md" for row in days}
-            return [str(self.write_daily_report(connection, day, path, tool_name).path) for day, path in paths.items()]
+            paths = [place(output_dir) / f"{day}{suffix}.md" for day in days]
+            beside = zip([None, *days], [*days[1:], None], strict=False)
+            return [
+                str(self.write_daily_report(connection, day, path, tool_name, around).path)
+                for day, path, around in self._track(list(zip(days, paths, beside, strict=False)))
+            ]
 
     def generate_weekly_reports(
         self,
@@ -96,27 +106,30 @@ class ReportService:
             paths = {monday: place(output_dir) / f"{week_name(monday)}.md" for monday in mondays}
             return {
                 week_name(monday): str(self.write_weekly_summary(connection, monday, path).path)
-                for monday, path in paths.items()
+                for monday, path in self._track(paths.items())
             }
 
     def write_daily_report(
-        self, connection: Connection[Any], day: date, path: Place | None = None, tool_name: str | None = None
+        self,
+        connection: Connection[Any],
+        day: date,
+        path: Place | None = None,
+        tool_name: str | None = None,
+        beside: tuple[date | None, date | None] = (None, None),
     ) -> Document:
         """Write the report of a day, or of one tool's operations on it, to `path` or its place in AUDIT_REPORTS_DIR.
 
-        Its pages and its JSON are written beside it; pages of an earlier, longer version are removed.
+        Its pages and its JSON are written beside it; pages of an earlier, longer version are removed. `beside` are the
+        days before and after that it links to; in AUDIT_REPORTS_DIR, where the search finds its operations, too, they
+        are the calendar's.
         """
-        window, zone = day_window(day, self.settings.zone), self.settings.zone
-        entries = self._entries(connection, window, tool_name)
-        replays = fetch(connection, "replays", start=window.start, end=window.end, tool_name=tool_name)
+        if path is None:
+            one = timedelta(days=1)
+            beside = (day - one if day > self.settings.start_date else None, day + one)
         target = path or self.daily_path(day)
-        where = daily_page.Neighbours(day, target.stem, among_others=path is None)
-        pages = daily_page.daily_pages(where, entries, zone, replays)
-        counts = len(entries), sum(not entry.success for entry in entries)
-        document = write_document(target, daily.daily_report(day, entries, zone, replays), *counts)
-        _write_beside(target, pages | {".json": daily_page.daily_json(where, entries, zone)}, *counts)
-        remove_series(target.with_name(where.page(number)) for number in count(len(pages) + 1))
-        return document
+        search = self.settings.reports_dir / "search" / f"{day}.js" if path is None else None
+        where = Neighbours(day, target.stem, *beside, among_others=path is None)
+        return write_day(connection, self.settings.zone, target, where, tool_name, search)
 
     def write_weekly_summary(self, connection: Connection[Any], monday: date, path: Place | None = None) -> Document:
         """Write the summary of the ISO week from `monday`, to `path` or its place in AUDIT_REPORTS_DIR.
@@ -126,7 +139,7 @@ class ReportService:
         rows = week_rows(connection, monday, self.settings)
         target = path or self.weekly_path(monday)
         counts = rows.totals["operations"], rows.totals["failed"]
-        _write_beside(target, weekly_page.weekly_files(monday, rows, self.settings.zone), *counts)
+        _write_beside(target, weekly_page.weekly_files(monday, rows, self.settings.zone, path is None), *counts)
         return write_document(target, weekly.weekly_summary(monday, rows, self.settings.zone), *counts)
 
     def write_tool_report(self, connection: Connection[Any], monday: date, tool_name: str) -> Document:
@@ -139,8 +152,26 @@ class ReportService:
 
     def write_day_script(self, connection: Connection[Any], day: date) -> tuple[Document, Plan]:
         """Write the script that runs a day's operations again."""
-        entries = self._entries(connection, day_window(day, self.settings.zone), None)
+        window = day_window(day, self.settings.zone)
+        entries = fetch_entries(connection, "entries_between", start=window.start, end=window.end, tool_name=None)
         return write_script(entries, self.script_path(day), ScriptConfig(), self.settings, connection)
+
+    def write_site(self, connection: Connection[Any]) -> tuple[Document, Pages]:
+        """Write `index.html`: what there is in AUDIT_REPORTS_DIR, with the figures of its last 26 weeks.
+
+        One writer at a time, so that who looked first does not write last.
+        """
+        with connection.transaction():
+            fetch(connection, "site_lock")
+            tools = [row["tool_name"] for row in fetch(connection, "known_tools")]
+            pages = pages_in(self.settings.reports_dir, tools)
+            rows = site_rows(connection, pages.today, self.settings) if pages.today else SiteRows()
+            counts = [sum(row[name] for row in rows.days) for name in ("operations", "failed")]
+            return write_document(self.site_path(), site_page(pages, rows, self.settings.zone), *counts), pages
+
+    def site_path(self) -> Place:
+        """index.html in AUDIT_REPORTS_DIR"""
+        return self.settings.reports_dir / "index.html"
 
     def daily_path(self, day: date) -> Place:
         """daily/2023-06-15.md in AUDIT_REPORTS_DIR"""
@@ -157,9 +188,6 @@ class ReportService:
     def tool_path(self, monday: date, tool_name: str) -> Place:
         """tools/sensing-data/2023-W24.md in AUDIT_REPORTS_DIR"""
         return self.settings.reports_dir / "tools" / file_name(tool_name) / f"{week_name(monday)}.md"
-
-    def _entries(self, connection: Connection[Any], window: Window, tool_name: str | None) -> list[LogEntry]:
-        return fetch_entries(connection, "entries_between", start=window.start, end=window.end, tool_name=tool_name)
 
 
 def generate_report(
@@ -201,10 +229,11 @@ def create_custom_reproduction_script(
     return str(document.path)
 
 
-def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[LogEntry]:
+def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings, track: Track = iter) -> list[LogEntry]:
     """The entries of every Markdown report, and of every execution log of earlier tools, below a folder.
 
-    Raises InvalidInputError where the folder is missing, holds no reports, or a report's entry was damaged.
+    The files go through `track`, which may tell how far. Raises InvalidInputError where the folder is missing, holds
+    no reports, or a report's entry was damaged.
     """
     folder = place(logs_dir)
     if not folder.is_dir():
@@ -213,7 +242,7 @@ def logs_entries(logs_dir: str | os.PathLike[str], settings: Settings) -> list[L
         )
     found: list[LogEntry] = []
     recognised = False
-    for path in sorted(path for path in folder.rglob("*.md") if path.is_file()):
+    for path in track(sorted(path for path in folder.rglob("*.md") if path.is_file())):
         text = read_text(path)
         if text.startswith("# Audit Report - "):
             recognised = True
@@ -233,14 +262,15 @@ def write_script(
     config: ScriptConfig,
     settings: Settings,
     connection: Connection[Any] | None = None,
+    track: Track = iter,
 ) -> tuple[Document, Plan]:
     """Plan the entries, and write the script, executable, with its times in AUDIT_TIMEZONE.
 
     The patches of uncommitted changes come from the database, where there are any and it answers; the script says
-    which it does not have.
+    which it does not have. The steps go through `track`, which may tell how far they are.
     """
     plan = make_plan(entries, config, _patches(entries, settings, connection))
-    text = reproduction_script(plan, datetime.now(settings.zone), config)
+    text = reproduction_script(plan, datetime.now(settings.zone), config, track)
     failed = sum(not entry.success for entry in entries)
     return write_document(path, text, len(entries), failed, mode=0o755), plan
 

@@ -1,5 +1,6 @@
-"""Makes the README's pictures: `python -m audit_dagster_tests.pictures FOLDER`, with AUDIT_STATE_DIR and
-AUDIT_REPORTS_DIR naming a demo. It opens `audit-dagster dev` in Chromium and crops to what matters."""
+"""Makes pictures of Dagster: `python -m audit_dagster_tests.pictures FOLDER`, with AUDIT_STATE_DIR and
+AUDIT_REPORTS_DIR naming a demo. It opens `audit-dagster dev` in Chromium and crops to what matters. Those of the pages
+and of the terminal are made by a test of the demo, with what is here."""
 
 from __future__ import annotations
 
@@ -63,7 +64,6 @@ def main(folder: Path) -> None:
         _partitions(page, address, day, folder / "partitions.png")
         _daily_report(page, folder / "daily-report.png")
         _checks(page, address, folder / "checks.png")
-        _terminal(page, folder / "terminal.png")
     for path in sorted(folder.glob("*.png")):
         print(f"{path}: {path.stat().st_size // 1000} kB")
         if path.stat().st_size > _LARGEST:
@@ -178,24 +178,38 @@ def _checks(page: Page, address: str, path: Path) -> None:
     _take(page, path, page.locator(_BREADCRUMB), page.get_by_text("looked_at").first, to_right=True)
 
 
-def _terminal(page: Page, path: Path) -> None:
+def take_pages(page: Page, reports: Path, folder: Path) -> list[Path]:
+    """The tops of the site's four pages, as page-index.png and so on."""
+    day = _telling_day(reports / "daily")
+    week = next(path for path in sorted((reports / "weekly").glob("*.html")))
+    tool = next(path for path in sorted((reports / "tools").glob(f"*/{week.name}")))
+    shown = {"index": reports / "index.html", "day": reports / "daily" / f"{day}.html", "week": week, "tool": tool}
+    page.set_viewport_size({"width": 1100, "height": 900})
+    for name, path in shown.items():
+        page.goto(path.as_uri())
+        page.screenshot(path=folder / f"page-{name}.png")
+    return [folder / f"page-{name}.png" for name in shown]
+
+
+def take_terminal(page: Page, path: Path, words: list[str], environment: Mapping[str, str]) -> None:
+    """A command and what it says on a terminal."""
     from rich.console import Console
     from rich.text import Text
 
-    words = ["audit-dagster", "recent"]
     with tempfile.TemporaryFile("w") as nowhere:
         console = Console(record=True, width=_COLUMNS, file=nowhere)
-        console.print(Text(f"$ {' '.join(words)}\n").append_text(Text.from_ansi(_on_a_terminal(words[1:]))))
+        said = Text.from_ansi(_on_a_terminal(words, environment))
+        console.print(Text(f"$ audit-dagster {' '.join(words)}\n").append_text(said))
     page.set_content(f'<body style="margin: 0">{console.export_svg(title="audit-dagster")}</body>')
     page.locator("svg").first.evaluate("svg => svg.style.width = '1200px'")
     _take(page, path, page.locator("svg").first, margin=0)
 
 
-def _on_a_terminal(words: list[str]) -> str:
+def _on_a_terminal(words: list[str], environment: Mapping[str, str]) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, _COLUMNS, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color"}
-    with subprocess.Popen([*PROGRAM, *words], stdout=theirs, stdin=theirs, env=environment) as process:
+    colourful = {**environment, "TERM": "xterm-256color"}
+    with subprocess.Popen([*PROGRAM, *words], stdout=theirs, stdin=theirs, env=colourful) as process:
         os.close(theirs)
         said = b""
         with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123 - a descriptor

@@ -101,12 +101,16 @@ def test_stats_by_tool_is_the_default(settings: Settings, store: Store) -> None:
 def test_stats_by_day_user_and_error(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     three_days(store)
     assert lines_of("stats", "--by", "day", *JUNE) == [
-        ["2023-06-01", "2", "0", "100.0%"],
-        ["2023-06-02", "2", "2", "0.0%"],
-        ["2023-06-03", "2", "1", "50.0%"],
+        ["2023-06-01", "2", "0", "100.0%", "2.0s", "2.9s"],
+        ["2023-06-02", "2", "2", "0.0%", "1.5s", "1.5s"],
+        ["2023-06-03", "2", "1", "50.0%", "2.0s", "2.0s"],
     ]
-    assert ask_for_json("stats", "--by", "day", *JUNE)[0]["day"] == "2023-06-01"
-    assert lines_of("stats", "--by", "user", *JUNE) == [["ada", "5", "2", "60.0%"], ["eve", "1", "1", "0.0%"]]
+    (first, *_) = ask_for_json("stats", "--by", "day", *JUNE)
+    assert (first["day"], first["p50_seconds"], first["p95_seconds"]) == ("2023-06-01", 2.0, pytest.approx(2.9))
+    assert lines_of("stats", "--by", "user", *JUNE) == [
+        ["ada", "5", "2", "60.0%", "1.8s", "2.8s"],
+        ["eve", "1", "1", "0.0%", "1.5s", "1.5s"],
+    ]
     moments = ["2023-06-02 23:30:00"] * 2
     assert lines_of("stats", "--by", "error", *JUNE) == [
         ["2", *moments, "plot", "extract", "E: bad"],
@@ -134,7 +138,9 @@ def test_stats_of_nothing(settings: Settings) -> None:
     assert ask("stats", *JUNE, "--tool-name", "x\x1b[31m").startswith("No operations of the tool 'x␛[31m' from")
     assert ask("stats", "--by", "error", *JUNE) == "No failures from 2023-06-01 to 2023-06-30.\n"
     assert ask_for_json("stats", *JUNE) == []
-    assert ask("stats", "--by", "user", *JUNE, "--csv") == "user,operations,failed,success_rate\n"
+    assert ask("stats", "--by", "user", *JUNE, "--csv") == (
+        "user,operations,failed,success_rate,p50_seconds,p95_seconds\n"
+    )
     assert "before the start date" in ask("stats", "--start-date", "2023-06-30", "--end-date", "2023-06-01", code=2)
     assert "out of range" in ask("stats", "--end-date", "0001-01-05", code=2)
 
@@ -186,9 +192,46 @@ def test_show_says_everything(settings: Settings, store: Store) -> None:
     assert ["Inputs and outputs", "input", f"/data/in.csv (size 3, sha256 {'a' * 64})"] in rows
     assert found["Error", "traceback"] == "Traceback:↵  line 1↵ValueError: no rows"
     assert found["Run again", "command"] == "python3 x.py 'two words'"
-    assert ask_for_json("show", "ABCD-1234") == [entry.to_json()]
+    (form,) = ask_for_json("show", "ABCD-1234")
+    assert abs(datetime.fromisoformat(form.pop("recorded_at")) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert form == {**entry.to_json(), "replays": []}
     by_csv = {(row["section"], row["name"]): row["value"] for row in ask_for_csv("show", entry.operation_id)}
     assert by_csv["Error", "traceback"] == entry.context["traceback"]
+
+
+def test_show_names_the_replays_and_what_they_repeat(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = store(make_entry(command=["true"]))
+
+    def replay(day: int, **context: Any) -> LogEntry:
+        at = datetime(2023, 7, day, 9, tzinfo=UTC)
+        return make_entry(timestamp=at, user_name="eve", context={"reproduces": first.operation_id, **context})
+
+    same, other = store(replay(1, verdict="reproduced"), replay(2, verdict="differing", differing=["a.csv"]))
+    monkeypatch.setenv("AUDIT_TIMEZONE", "Asia/Tokyo")
+    rows = lines_of("show", first.operation_id)
+    (stored,) = [value for section, name, value in rows if (section, name) == ("Who and when", "recorded_at")]
+    assert stored.endswith("+09:00")
+    assert [row[1:] for row in rows if row[0] == "Reproduction"] == [
+        ["run again", f"differing at 2023-07-02 18:00:00+09:00 by eve, operation {other.operation_id}"],
+        ["run again", f"reproduced at 2023-07-01 18:00:00+09:00 by eve, operation {same.operation_id}"],
+    ]
+    assert {row["name"] for row in ask_for_csv("show", first.operation_id)} >= {"recorded_at", "run again"}
+    assert ask_for_json("show", first.operation_id)[0]["replays"][1] == {
+        "operation_id": same.operation_id,
+        "timestamp": "2023-07-01T09:00:00.000Z",
+        "user_name": "eve",
+        "verdict": "reproduced",
+    }
+    rows = lines_of("show", other.operation_id)
+    assert [row[1:] for row in rows if row[0] == "Reproduction"] == [
+        ["reproduces", first.operation_id],
+        ["verdict", "differing"],
+        ["differing", '["a.csv"]'],
+    ]
+    (again,) = [value for _, name, value in rows if name == "script"]
+    assert again.endswith(f"--operation-id {first.operation_id}"), "a script leaves replays out"
 
 
 def test_the_command_of_show_runs(settings: Settings, store: Store, tmp_path: Path) -> None:
@@ -212,7 +255,7 @@ def test_a_prefix_has_to_name_one(settings: Settings, store: Store) -> None:
     message = ask("show", "aaaa", code=2)
     assert one.operation_id in message and other.operation_id in message
     assert "a␛tool" in message and len(message.splitlines()) == 1
-    assert ask_for_json("show", "aaaa0002") == [other.to_json()]
+    assert ask_for_json("show", "aaaa0002")[0]["operation_id"] == other.operation_id
     assert "there is no operation bbbb" in ask("show", "bbbb", code=2)
     for wrong in ("aaa", "zzzz", "", "----", f"{one.operation_id}0", "aaaä"):
         assert "at least four" in ask("show", "--", wrong, code=2)
@@ -313,6 +356,8 @@ def test_open_takes_the_newest_or_the_day(settings: Settings, tmp_path: Path, mo
         (daily / name).touch()
     assert ask("open", "--print") == f"{daily}/2023-06-02.md\n"
     (daily / "2023-06-01.html").touch()
+    assert ask_for_json("open") == [f"{daily}/2023-06-01.html"]
+    assert ask("open", "2023-06-02", "--csv") == f"path\n{daily}/2023-06-02.md\n"
     assert ask("open") == f"{daily}/2023-06-01.html\n"
     assert ask("open", "2023-06-02") == f"{daily}/2023-06-02.md\n"
     assert opened == [f"{daily}/2023-06-01.html", f"{daily}/2023-06-02.md"]
@@ -320,6 +365,18 @@ def test_open_takes_the_newest_or_the_day(settings: Settings, tmp_path: Path, mo
     assert "no report of 2023-07-01" in ask("open", "2023-07-01", code=2)
     for wrong in ("*", "../x", "July"):
         assert "YYYY-MM-DD" in ask("open", wrong, code=2)
+    (daily.parent / "index.html").touch()
+    assert ask("open", "--print") == f"{daily.parent}/index.html\n"
+    assert ask("open", "--print", "2023-06-02") == f"{daily}/2023-06-02.md\n"
+
+
+def test_site_writes_the_page_that_open_opens(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_REPORTS_DIR", str(tmp_path))
+    assert ask("site") == f"{tmp_path}/index.html\n"
+    assert ask_for_json("site") == [f"{tmp_path}/index.html"]
+    assert ask("open", "--print") == f"{tmp_path}/index.html\n"
 
 
 def test_the_command_that_open_names_makes_a_report(
@@ -438,10 +495,33 @@ def test_the_ids_of_search_fit_a_terminal(settings: Settings, store: Store) -> N
     assert f"{entry.timestamp:%Y-%m-%d %H:%M:%S}" in shown, "times are not cut either"
 
 
+def test_tables_at_eighty_columns(settings: Settings, store: Store) -> None:
+    names = {"tool_name": "sensing-data-extraction", "operation": "extract"}
+    error = "ConnectionError: the logger at station 4 did not answer within 30 seconds"
+    store(numbered(0xABCD1234, **names, success=False, error_message=error, duration_seconds=8123.4))
+    store(numbered(0xABCD5678, note="", duration_seconds=0.25, timestamp=datetime(2023, 6, 14, tzinfo=UTC)))
+    shown = [line.rstrip() for line in on_terminal("recent", columns=80, NO_COLOR="1").splitlines()]
+    assert shown[1:] == [
+        "2023-06-15 12:00:00  FAILED  sensing-data-extr…  extract    2 h 15 min  abcd1234",
+        f"    {error}",
+        "2023-06-14 00:00:00  ok      sensing-data        extract        250 ms  abcd5678",
+    ]
+    cut = on_terminal("recent", "--limit", "1", columns=60, NO_COLOR="1").splitlines()[-1]
+    assert cut == f"    {error[:55]}…", "one line"
+    wide = on_terminal("recent", columns=200, NO_COLOR="1").splitlines()
+    assert len(wide) == 3 and error in wide[1] and wide[1].rstrip().endswith("abcd1234")
+    for question in (["stats", *JUNE], ["stats", "--by", "error", *JUNE], ["diff", "abcd12", "abcd56"]):
+        lines = COLOUR.sub("", on_terminal(*question, columns=80)).splitlines()
+        assert max(map(len, lines)) <= 80, question
+        assert "Error" not in question or error in lines[-1]
+    assert error.split()[-1] in on_terminal("diff", "abcd12", "abcd56", columns=60), "what differs is not cut"
+
+
 def test_report_as_json(settings: Settings, store: Store) -> None:
     assert ask_for_json("report", *JUNE) == []
     store(make_entry())
     assert ask_for_json("report", *JUNE) == ["logs/2023-06-15.md"]
+    assert ask("report", *JUNE, "--csv") == "path\nlogs/2023-06-15.md\n"
     assert Path("logs/2023-06-15.md").read_text().startswith("# Audit Report")
 
 

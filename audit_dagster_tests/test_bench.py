@@ -14,6 +14,8 @@ LINES = (
     "recent, the process: 2,000 rows against 200",
     "recent, the process: against bare click and psycopg",
     "recent, the process: embedded server, against bare",
+    "recent, the process: against the public original's with 1,000,000 rows, 2026-11-24",
+    "recent, memory: against the public original's with 1,000,000 rows, 2026-11-24",
     "daily report of 100 operations: against COPY to a file",
     "recording, import: against python -c pass",
     "recording, import, CPU",
@@ -32,6 +34,14 @@ LINES = (
     "a script of 100 steps, memory: against the public original's 1,000 steps",
     "a script of 100 steps, read by bash -n: against writing it",
     "one of a script's 5 steps: against its command and log",
+    "a day of 100 operations as Markdown, HTML and JSON: against COPY to a file",
+    "a day of 100 operations as Markdown, HTML and JSON: against the public original's rate, 2026-11-24",
+    "a day of 100 operations as Markdown, HTML and JSON: against pgBadger's rate of log lines, 2026-11-24",
+    "a day of 100 operations as Markdown, HTML and JSON, memory: against a day of none",
+    "a day of 100 operations as Markdown, HTML and JSON, memory: against the public original's, 2026-11-24",
+    "a day of 100 operations as Markdown, HTML and JSON, memory: against pgBadger's, 2026-11-24",
+    "a day of 100 operations as Markdown, HTML and JSON, first paint of its page: against a day of none",
+    "the summary of a week of 700 operations: against its SQL",
     "observation of a year's data versions at 5,000 rows, the first: against count(*)",
     "observation of a year's data versions at 5,000 rows, after 30 late rows: against count(*)",
     "sensor tick with nothing due: 5,000 rows against 500",
@@ -58,7 +68,7 @@ def test_every_line_has_a_ratio_and_no_other_is_there(printed: str) -> None:
 
 def test_a_line_with_a_target_says_whether_it_is_met(printed: str) -> None:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if "<= " in line]
-    assert len(rows) == 15
+    assert len(rows) == 19
     for _, ours, _, added, ratio, target, met in rows:
         name, _, limit = target.rpartition("<= ")
         found = {"": ratio, "ours ": ours, "added ": added}[name]

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 
+from audit_dagster.cli import cli
 from audit_dagster.entry import LogEntry
 from audit_dagster.settings import Settings
 from audit_dagster_tests.conftest import REAL_LOGS, make_entry, needs_real_logs
@@ -94,6 +96,16 @@ def test_bad_settings(
     monkeypatch.setenv(variable, value)
     check_refused(audit("recent"), code, part)
     check_refused(audit("report", *RANGE), code, part)
+
+
+def test_each_help_has_an_example() -> None:
+    def commands(group: click.Group) -> Iterator[click.Command]:
+        for command in group.commands.values():
+            yield command
+            if isinstance(command, click.Group):
+                yield from commands(command)
+
+    assert [one.name for one in (cli, *commands(cli)) if "\b\n    Example" not in (one.callback.__doc__ or "")] == []
 
 
 def test_a_folder_that_cannot_be_written(settings: Settings, store: Store, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from audit_dagster_tests.pictures import PROGRAM
+from audit_dagster_tests.pictures import PROGRAM, browser, take_pages, take_terminal
 
 OUTPUTS = ("data", "figures")
 TAMPERED = """
@@ -184,3 +184,13 @@ def test_as_an_ordinary_user() -> None:
     assert (done.returncode, done.stderr) == (0, ""), done
     assert "14 of 14 output files the same" in done.stdout
     assert processes(folder) == []
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium on PATH")
+def test_its_pages_and_the_terminal_are_worth_a_picture(demo: Demo, tmp_path: Path) -> None:
+    """The README's, where AUDIT_PICTURES names its folder."""
+    folder = Path(os.environ.get("AUDIT_PICTURES", tmp_path))
+    with browser() as page:
+        taken = take_pages(page, demo.folder / "reports", folder)
+        take_terminal(page, folder / "terminal.png", ["recent"], demo.environment())
+    assert all(20_000 < path.stat().st_size < 200_000 for path in (*taken, folder / "terminal.png"))

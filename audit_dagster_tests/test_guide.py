@@ -495,6 +495,7 @@ OUTPUTS: dict[str, Check] = {
     REPORT: report_of_june,
     f"{REPORT} --tool-name visualization": report_of_plots,
     f"{REPORT} --output-dir ./audit_reports": has("audit_reports/2023-06-15.md\n", "Wrote 6 daily reports"),
+    "rtgs audit site": has("/reports/index.html\n"),
     "rtgs audit reproduce --logs-dir ./logs --output-file reproduce_analysis.sh": script_of_june,
     "rtgs audit reproduce --recent --minutes 30 --output-file recent_work.sh": script_of_half_an_hour,
     "rtgs audit postgres-logging-status": has("Postgres logging: enabled (default)"),
@@ -713,7 +714,7 @@ CONTRACT_COMMANDS = (
     *CONTRACT_OPTIONS,
     *("run", "log", "shell-hook", "import", "init-db", "sync", "dev", "demo", "stop-server"),
     *("alerts", "alerts list", "alerts ack", "alerts mute", "alerts unmute", "alerts test"),
-    *("stats", "show", "search", "diff", "open", "completion"),
+    *("stats", "show", "search", "diff", "open", "site", "completion"),
     *("templates", "templates list", "templates show", "templates check"),
 )
 

@@ -25,6 +25,7 @@ from audit_dagster.errors import AuditError, ConfigurationError
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports.totals import Totals, stated_totals
 from audit_dagster.settings import Settings
+from audit_dagster.site_rows import pages_in
 from audit_dagster_tests.conftest import make_entry
 
 Store = Callable[..., list[LogEntry]]
@@ -109,6 +110,7 @@ def test_each_document_is_an_object(bucket: Any, store: Store, connection: Conne
     assert keys(bucket) == [
         *forms("audit/daily/2023-06-15.md"),
         "audit/scripts/2023-06-15.sh",
+        "audit/search/2023-06-15.js",
         *forms_of_week("audit/tools/~41~2f..~2fb/2023-W24.md"),
         *forms_of_week("audit/weekly/2023-W24.md"),
     ]
@@ -119,12 +121,27 @@ def test_each_document_is_an_object(bucket: Any, store: Store, connection: Conne
     assert stated_totals(text_of(bucket, "audit/daily/2023-06-15.md")) == Totals(3, 1)
 
 
+def test_the_site_sees_what_others_wrote_to_the_store(bucket: Any, store: Store, connection: Connection) -> None:
+    store(make_entry())
+    service = ReportService()
+    service.write_daily_report(connection, DAY)
+    service.write_tool_report(connection, MONDAY, "sensing-data")
+    document, pages = service.write_site(connection)
+    assert str(document.path) == "s3://lab/audit/index.html"
+    assert pages == pages_in(document.path.parent, ["sensing-data"])
+    assert (pages.days, pages.weeks, pages.tools) == ({DAY}, set(), {"sensing-data": {"2023-W24"}})
+    bucket.Object("audit/daily/2023-06-16.html").put(Body=b"by another machine")
+    text = service.write_site(connection)[0].text
+    assert 'href="daily/2023-06-16.html"' in text
+    assert text_of(bucket, "audit/index.html") == text
+
+
 def test_extra_pages_of_a_longer_day_are_removed(bucket: Any, store: Store, connection: Connection) -> None:
     store(make_entry())
     for number in (2, 3):
         bucket.Object(f"audit/daily/2023-06-15-{number}.html").put(Body=b"an earlier, longer day")
     ReportService().write_daily_report(connection, DAY)
-    assert keys(bucket) == forms("audit/daily/2023-06-15.md")
+    assert keys(bucket) == [*forms("audit/daily/2023-06-15.md"), "audit/search/2023-06-15.js"]
 
 
 def test_a_file_is_the_same_in_a_folder_and_in_a_store(bucket: Any, tmp_path: Path) -> None:
@@ -147,7 +164,8 @@ def test_dagster_writes_and_checks(bucket: Any, store: Store) -> None:
     result = run(daily_report, **days("2023-06-01", "2023-06-30"))
     assert checked(result) == {"daily_totals_equal_the_database": True, "enough_operations_succeed": True}
     reports = [f"audit/daily/2023-06-{day:02}.md" for day in range(1, 31)]
-    assert keys(bucket) == [key for report in reports for key in forms(report)]
+    searched = [f"audit/search/2023-06-{day:02}.js" for day in range(1, 31)]
+    assert keys(bucket) == [*(key for report in reports for key in forms(report)), *searched]
     written = result.asset_materializations_for_node("daily_report")
     assert sorted(made.metadata["path"].value for made in written) == [f"s3://lab/{key}" for key in reports]
     assert checked(run(reproduction_script, **days("2023-06-14", "2023-06-15"))) == {"script_is_sound": True}
@@ -221,7 +239,9 @@ def test_a_server_that_is_away(bucket: Any, store: Store, monkeypatch: pytest.Mo
     s3fs.S3FileSystem.clear_instance_cache()
     told = command("report", "--start-date", "2023-06-15", "--end-date", "2023-06-15", "--output-dir", "s3://lab/x")
     assert (told.returncode, told.stdout) == (1, "")
-    assert told.stderr.startswith("Error: cannot write s3://lab/x/2023-06-15.md: Could not connect to the endpoint URL")
+    assert told.stderr.startswith(
+        "Error: cannot write s3://lab/x/2023-06-15.html: Could not connect to the endpoint URL"
+    )
     assert told.stderr.count("\n") == 1
     result = run(daily_report, raise_on_error=False, **days("2023-06-15", "2023-06-15"))
     assert not result.success

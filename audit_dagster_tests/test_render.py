@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment, nodes
 
 from audit_dagster.render import (
+    duration,
     environment,
     file_name,
     json_comment,
@@ -269,13 +270,18 @@ def test_numbers() -> None:
     assert [seconds(value) for value in (45.7, 0.25, 0.0, 1234.56, None)] == [
         *("45.7s", "0.250s", "0.000s", "1,234.6s", "unknown")
     ]
+    short, long = (None, 0.0, 0.25, 0.9996, 45.7), (59.96, 3599.4, 3599.6, 4000.0, 3_600_000.0)
+    assert [duration(value) for value in short] == ["unknown", "0 ms", "250 ms", "1.0 s", "45.7 s"]
+    assert [duration(value) for value in long] == [
+        *("1 min 0 s", "59 min 59 s", "1 h 0 min", "1 h 7 min", "1,000 h 0 min")
+    ]
 
 
 # ---- Templates ----
 
 RULES = {
-    ".md.j2": {"md", "md_code", "json_comment", "number", "percent", "seconds"},
-    ".html.j2": {"html", "html_block", "html_facts", "href", "script_hash", "number", "percent", "seconds"},
+    ".md.j2": {"md", "md_code", "md_facts", "json_comment", "number", "percent", "seconds", "duration"},
+    ".html.j2": {"html", "html_block", "html_facts", "href", "script_hash", "number", "percent", "seconds", "duration"},
     ".sh.j2": {"sh", "sh_words", "sh_flag", "sh_flags", "sh_comment"},
 }
 TEMPLATES = sorted(path for path in templates_dir().iterdir() if path.name.endswith(".j2"))

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from audit_dagster.commands import PATH, plain
+from audit_dagster.commands.progress import tracked
 from audit_dagster.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -99,13 +100,13 @@ def _entries(
         return service.entries_by_id(ids)
     if made:
         return chain_of(made, service.settings).steps
-    return logs_entries(logs_dir, service.settings)
+    return logs_entries(logs_dir, service.settings, tracked("reports"))
 
 
 def _write_script(entries: Sequence[LogEntry], place: Path, config: Any, service: AuditService) -> None:
     from audit_dagster.report_service import script_info, write_script
 
-    document, plan = write_script(entries, place, config, service.settings)
+    document, plan = write_script(entries, place, config, service.settings, track=tracked("steps"))
     info = script_info(document, plan, service.settings)
     span = f", {info['start_date']} to {info['end_date']}" if info["start_date"] else ""
     click.echo(f"{document.path}: {len(plan.steps)} of {document.operations} operations{span}")

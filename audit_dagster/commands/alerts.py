@@ -9,39 +9,59 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audit_dagster.commands import plain
+from audit_dagster.commands.tables import Column, Row, show, warn, with_forms
 from audit_dagster.errors import AuditError, InvalidInputError
 
 if TYPE_CHECKING:
     from audit_dagster.settings import Settings
 
 _MOST_SHOWN = 200
+_LONGEST_ERROR = 200
 _LARGEST_ID = 2**63 - 1
 
 
 @click.group()
 def alerts() -> None:
-    """See what the alerts told, and say what they need not tell."""
+    """See what the alerts told, and say what they need not tell.
+
+    \b
+    Examples:
+      audit-dagster alerts list
+      audit-dagster alerts mute 'sandbox-*' --for 2d
+    """
 
 
 @alerts.command("list")
 @click.option("--all", "everything", is_flag=True, help="Resolved incidents too.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_alerts(everything: bool, as_json: bool) -> None:
-    """Show the open incidents, the latest first."""
+@with_forms
+def list_alerts(everything: bool, form: str | None) -> None:
+    """Show the open incidents, the latest first; on stderr, the targets that get no messages.
+
+    \b
+    Examples:
+      audit-dagster alerts list
+      audit-dagster alerts list --all --json
+    """
     rows, settings = _fetch("alert_incidents", everything=everything, limit=_MOST_SHOWN)
-    if as_json:
+    down, _ = _fetch("targets_down")
+    if form == "json":
         click.echo(json.dumps(rows, indent=2, default=lambda time: time.isoformat()))
-        return
-    for row in rows:
-        click.echo("\t".join(plain(cell) for cell in _cells(row, settings)))
-    if not rows:
-        click.echo("No incidents." if everything else "No open incidents.")
+    else:
+        nothing = "No incidents." if everything else "No open incidents."
+        show(_columns(settings), [_incident(row) for row in rows], form, nothing)
+    for target in down:
+        warn(_down(target, settings))
 
 
 @alerts.command()
 @click.argument("incident", metavar="ID", type=click.IntRange(1, _LARGEST_ID))
 def ack(incident: int) -> None:
-    """Say that you know: this incident is not told again until it is resolved."""
+    """Say that you know: this incident is not told again until it is resolved.
+
+    \b
+    Example:
+      audit-dagster alerts ack 17
+    """
     rows, _ = _fetch("acknowledge_incident", id=incident)
     if not rows:
         raise InvalidInputError(f"there is no open incident {incident}: see `audit-dagster alerts list`")
@@ -70,7 +90,12 @@ def mute(what: str, length: str) -> None:
 @alerts.command()
 @click.argument("what", metavar="PATTERN|ID")
 def unmute(what: str) -> None:
-    """End a mute before its time."""
+    """End a mute before its time.
+
+    \b
+    Example:
+      audit-dagster alerts unmute 'sandbox-*'
+    """
     muted, label = _meant(what)
     rows, _ = _fetch("unmute", what=muted)
     if not rows:
@@ -80,7 +105,12 @@ def unmute(what: str) -> None:
 
 @alerts.command()
 def test() -> None:
-    """Send a test message to each target now, and say which got it."""
+    """Send a test message to each target now, and say which got it.
+
+    \b
+    Example:
+      audit-dagster alerts test
+    """
     from audit_dagster.alert_settings import send_test_message
     from audit_dagster.settings import Settings
 
@@ -119,8 +149,32 @@ def _named(row: dict[str, Any]) -> str:
     return plain(f"{row['tool_name']} {row['operation']}".rstrip())
 
 
-def _cells(row: dict[str, Any], settings: Settings) -> list[str]:
+def _columns(settings: Settings) -> list[Column]:
+    return [
+        Column("id", "Id", narrow="keep"),
+        Column("state", "State", narrow="keep"),
+        Column("last_seen", f"Last ({settings.timezone})", lambda moment: _moment(moment, settings), "keep"),
+        Column("happened", "Times", lambda times: f"{times}x", "keep"),
+        Column("tool_name", "Tool"),
+        Column("operation", "Operation"),
+        Column("error_message", "Error", lambda error: (error or "")[:_LONGEST_ERROR], "below"),
+    ]
+
+
+def _incident(row: dict[str, Any]) -> Row:
     state = "resolved" if row["resolved_at"] else "acknowledged" if row["acknowledged_at"] else row["kind"]
-    last = row["last_seen"].astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S")
-    error = (row["error_message"] or "")[:200]
-    return [str(row["id"]), state, last, f"{row['happened']}x", row["tool_name"], row["operation"], error]
+    return row["id"], state, *(row[n] for n in ("last_seen", "happened", "tool_name", "operation", "error_message"))
+
+
+def _down(row: dict[str, Any], settings: Settings) -> str:
+    since, again = (_moment(row[name], settings) for name in ("waiting_since", "next_attempt"))
+    is_due = row["next_attempt"] <= datetime.now(UTC)
+    return (
+        f"Target '{row['name']}' is down: {row['waiting']} of its messages waiting since {since} "
+        f"({settings.timezone}), {row['failed_in_a_row']} failed attempts, the next "
+        f"{'is due' if is_due else f'at {again}'}. Last error: {row['last_error']}"
+    )
+
+
+def _moment(moment: datetime, settings: Settings) -> str:
+    return moment.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S")

@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audit_dagster.commands import plain
-from audit_dagster.commands.tables import Column, on_terminal, show, show_json, show_sections, with_forms
+from audit_dagster.commands.tables import (
+    Column,
+    duration_text,
+    on_terminal,
+    show,
+    show_json,
+    show_paths,
+    show_sections,
+    with_forms,
+)
 from audit_dagster.errors import AuditError, InvalidInputError
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+    from audit_dagster.audit_service import Afterwards, Replay
     from audit_dagster.documents import Place
     from audit_dagster.entry import LogEntry
 
@@ -24,14 +34,15 @@ Fact = tuple[str, str, Any]
 _ABSENT = "(not there)"
 _REPORT_NAME = re.compile(r"\d{4}-\d\d-\d\d\.(html|md)")
 _FILES = ("inputs", "outputs")
-_SHOWN_ELSEWHERE = (*_FILES, "git", "tool", "traceback")
+_OF_A_REPLAY = ("reproduces", "verdict", "differing")
+_SHOWN_ELSEWHERE = (*_FILES, *_OF_A_REPLAY, "git", "tool", "traceback")
 
 
 @click.command("show")
 @click.argument("operation_id")
 @with_forms
 def show_operation(operation_id: str, form: str | None) -> None:
-    """Show everything that is known of one operation.
+    """Show everything that is known of one operation, and what came out when it was run again.
 
     OPERATION_ID may be cut to its first digits, at least four, where no other operation begins with them.
 
@@ -44,10 +55,12 @@ def show_operation(operation_id: str, form: str | None) -> None:
 
     service = AuditService()
     entry = service.find_operation(operation_id)
+    afterwards = service.afterwards(entry.operation_id)
     if form == "json":
-        show_json([entry.to_json()])
+        replays = [replay._asdict() for replay in afterwards.replays]
+        show_json([{**entry.to_json(), "recorded_at": afterwards.recorded_at, "replays": replays}])
         return
-    facts = [fact for fact in _facts(entry, service.settings.zone) if fact[2] is not None]
+    facts = [fact for fact in _facts(entry, afterwards, service.settings.zone) if fact[2] is not None]
     if form is None and on_terminal():
         show_sections(facts)
     else:
@@ -72,18 +85,20 @@ def diff(first: str, second: str, form: str | None) -> None:
     service = AuditService()
     one, other = (_compared(service.find_operation(prefix)) for prefix in (first, second))
     names = [name for name in {**one, **other} if _exact(one.get(name)) != _exact(other.get(name))]
-    columns = [Column("name", "What")]
-    columns += [Column(name, name.title(), _absent_or_text) for name in ("first", "second")]
+    columns = [Column("name", "What", narrow="fold")]
+    columns += [Column(name, name.title(), _absent_or_text, "fold") for name in ("first", "second")]
     show(columns, [(name, one.get(name), other.get(name)) for name in names], form, "Nothing differs.")
 
 
 @click.command("open")
 @click.argument("day", metavar="[DATE]", required=False)
 @click.option("--print", "only_print", is_flag=True, help="Only print the report's path.")
-def open_report(day: str | None, only_print: bool) -> None:
-    """Open the report of a day, or the newest one, and print its path.
+@with_forms
+def open_report(day: str | None, only_print: bool, form: str | None) -> None:
+    """Open the report of a day, or the page of all reports, and print its path.
 
-    It is looked for in the folder `daily` of AUDIT_REPORTS_DIR.
+    They are looked for in AUDIT_REPORTS_DIR; without the page of all, the newest report is opened.
+    With --json or --csv it is not opened.
 
     \b
     Examples:
@@ -94,7 +109,13 @@ def open_report(day: str | None, only_print: bool) -> None:
 
     from audit_dagster.settings import Settings
 
-    path = _report(Settings.load().reports_dir / "daily", day)
+    folder = Settings.load().reports_dir
+    path = folder / "index.html"
+    if day or not path.is_file():
+        path = _report(folder / "daily", day)
+    if form:
+        show_paths([str(path)], form)
+        return
     click.echo(plain(str(path)))
     if only_print:
         return
@@ -129,10 +150,11 @@ def completion(ctx: click.Context, shell: str) -> None:
 # ---- show ----
 
 
-def _facts(entry: LogEntry, zone: ZoneInfo) -> Iterator[Fact]:
+def _facts(entry: LogEntry, afterwards: Afterwards, zone: ZoneInfo) -> Iterator[Fact]:
     """(section, name, value); a value of None is not known."""
     context = entry.context
     yield from _facts_of_run(entry, zone)
+    yield ("Who and when", "recorded_at", afterwards.recorded_at.astimezone(zone).isoformat(" "))
     others = {name: value for name, value in context.items() if name not in _SHOWN_ELSEWHERE}
     yield from (("Where", name, leaf) for key, value in others.items() for name, leaf in _flat(key, value))
     code = {"git_branch": entry.git_branch, "git_commit": entry.git_commit_hash, "git_dirty": entry.git_dirty}
@@ -145,18 +167,18 @@ def _facts(entry: LogEntry, zone: ZoneInfo) -> Iterator[Fact]:
     yield ("Error", "message", entry.error_message)
     yield ("Error", "traceback", context.get("traceback"))
     yield ("Note", "note", entry.note)
+    yield from (("Reproduction", name, context.get(name) or None) for name in _OF_A_REPLAY)
+    yield from (("Reproduction", "run again", _outcome(replay, zone)) for replay in afterwards.replays)
     yield from (("Run again", name, value) for name, value in _how_to_run_again(entry))
 
 
 def _facts_of_run(entry: LogEntry, zone: ZoneInfo) -> Iterator[Fact]:
-    from audit_dagster.render import seconds
-
     what = {
         "tool": entry.tool_name,
         "operation": entry.operation,
         "operation_id": entry.operation_id,
         "status": "success" if entry.success else "FAILED",
-        "duration": seconds(entry.duration_seconds),
+        "duration": duration_text()(entry.duration_seconds),
     }
     yield from (("What", name, value) for name, value in what.items())
     start = entry.timestamp.astimezone(zone)
@@ -170,6 +192,11 @@ def _facts_of_run(entry: LogEntry, zone: ZoneInfo) -> Iterator[Fact]:
         yield ("Who and when", "end", end.isoformat(" "))
 
 
+def _outcome(replay: Replay, zone: ZoneInfo) -> str:
+    when = replay.timestamp.astimezone(zone).isoformat(" ", "seconds")
+    return f"{replay.verdict or 'no verdict'} at {when} by {replay.user_name}, operation {replay.operation_id}"
+
+
 def _files(kind: str, files: Any) -> Iterator[tuple[str, Any]]:
     """One line for each file; what an entry that was handed in holds instead stays as it is."""
     for file in files if isinstance(files, list) else [files]:
@@ -181,13 +208,14 @@ def _files(kind: str, files: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _how_to_run_again(entry: LogEntry) -> Iterator[tuple[str, str]]:
-    from audit_dagster.render import shell_line
+    from audit_dagster.render import shell_line, shell_word
     from audit_dagster.reproduction.words import NotRunnableError, command_of
 
     yield "directory", entry.working_directory or "unknown"
     try:
         yield "command", shell_line(command_of(entry))
-        yield "script", f"audit-dagster reproduce --include-failed --operation-id {entry.operation_id}"
+        first = entry.context.get("reproduces") or entry.operation_id  # a script leaves replays out
+        yield "script", f"audit-dagster reproduce --include-failed --operation-id {shell_word(str(first))}"
     except NotRunnableError as error:
         yield "not possible", str(error)
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 @click.command("init-db")
 def init_db() -> None:
-    """Make the schema in the database that POSTGRES_* name, or bring it up to date."""
+    """Make the schema in the database that POSTGRES_* name, or bring it up to date.
+
+    \b
+    Example:
+      audit-dagster init-db
+    """
     from audit_dagster.settings import Settings
     from audit_dagster.store.connect import open_connection, server
     from audit_dagster.store.migrate import migrate, migrations
@@ -34,11 +39,17 @@ def init_db() -> None:
 
 @click.command()
 def sync() -> None:
-    """Store what waits in the spool now."""
+    """Store what waits in the spool now.
+
+    \b
+    Example:
+      audit-dagster sync
+    """
+    from audit_dagster.commands.progress import tracked
     from audit_dagster.settings import Settings
     from audit_dagster.store.drain import drain
 
-    drained = drain(Settings.load())
+    drained = drain(Settings.load(), tracked("operations"))
     click.echo(f"{drained.stored} stored, {drained.duplicates} already there, {drained.quarantined} in quarantine")
     if drained.unreadable:
         raise AuditError(f"{drained.unreadable} files of the spool may not be read: they belong to another user")
@@ -46,7 +57,12 @@ def sync() -> None:
 
 @click.command("stop-server")
 def stop_server() -> None:
-    """Stop the embedded PostgreSQL; the next command that needs it starts it again."""
+    """Stop the embedded PostgreSQL; the next command that needs it starts it again.
+
+    \b
+    Example:
+      audit-dagster stop-server
+    """
     from audit_dagster.settings import Settings
     from audit_dagster.store import embedded
 
@@ -57,7 +73,13 @@ def stop_server() -> None:
 @click.command("postgres-logging-status")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as a JSON object.")
 def postgres_logging_status(as_json: bool) -> None:
-    """Show whether operations are logged, what waits, what was lost, and whether the database answers."""
+    """Show whether operations are logged, what waits, what was lost, and whether the database answers.
+
+    \b
+    Examples:
+      audit-dagster postgres-logging-status
+      audit-dagster postgres-logging-status --json
+    """
     from audit_dagster.audit_service import get_logging_status
 
     status = get_logging_status()
@@ -71,13 +93,23 @@ def postgres_logging_status(as_json: bool) -> None:
 
 @click.command("enable-postgres-logging")
 def enable_postgres_logging() -> None:
-    """Log operations, in this and every later session."""
+    """Log operations, in this and every later session.
+
+    \b
+    Example:
+      audit-dagster enable-postgres-logging
+    """
     _switch(True)
 
 
 @click.command("disable-postgres-logging")
 def disable_postgres_logging() -> None:
-    """Stop logging operations; tools work as before."""
+    """Stop logging operations; tools work as before.
+
+    \b
+    Example:
+      audit-dagster disable-postgres-logging
+    """
     _switch(False)
 
 

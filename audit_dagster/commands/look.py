@@ -1,4 +1,4 @@
-"""Look at what ran: `recent`, `search`, `stats` and `report`."""
+"""Look at what ran: `recent`, `search`, `stats`, `report` and `site`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audit_dagster.commands import plain
-from audit_dagster.commands.tables import Column, Row, cell_text, on_terminal, show, show_json, with_forms, with_json
+from audit_dagster.commands.progress import tracked
+from audit_dagster.commands.tables import (
+    Column,
+    Row,
+    cell_text,
+    duration_text,
+    on_terminal,
+    show,
+    show_json,
+    show_paths,
+    with_forms,
+)
 
 if TYPE_CHECKING:
     from audit_dagster.entry import LogEntry
@@ -110,21 +121,23 @@ def stats(tool_name: str | None, by: str, start_date: str | None, end_date: str 
 @click.option("--end-date", required=True, help="Last day, as YYYY-MM-DD; it is included.")
 @click.option("--tool-name", help="Only this tool.")
 @click.option("--output-dir", default="logs", show_default=True, help="Folder to fill, or its URL.")
-@with_json
+@with_forms
 def report(start_date: str, end_date: str, tool_name: str | None, output_dir: str, form: str | None) -> None:
     """Write a daily report, in Markdown, of each day on which anything ran.
 
-    With --json the array holds the paths of the reports.
+    With --json the array holds the paths of the reports, with --csv each is a row.
 
     \b
-    Example:
+    Examples:
       audit-dagster report --start-date 2023-06-01 --end-date 2023-06-30 --output-dir ./audit_reports
+      audit-dagster report --start-date 2023-06-15 --end-date 2023-06-15 --tool-name visualization --json
     """
     from audit_dagster.report_service import ReportService
 
-    paths = ReportService().generate_report(start_date, end_date, output_dir, tool_name)
-    if form == "json":
-        show_json(paths)
+    service = ReportService(track=tracked("days", quiet=form is not None))
+    paths = service.generate_report(start_date, end_date, output_dir, tool_name)
+    if form:
+        show_paths(paths, form)
         return
     if not paths:
         click.echo(f"No operations{_of_tool(tool_name)} from {start_date} to {end_date}: nothing was written.")
@@ -132,6 +145,28 @@ def report(start_date: str, end_date: str, tool_name: str | None, output_dir: st
     for path in paths:
         click.echo(path)
     click.echo(f"Wrote {len(paths)} daily report{'s' if len(paths) > 1 else ''} to {output_dir}.")
+
+
+@click.command()
+@with_forms
+def site(form: str | None) -> None:
+    """Write the page from which every report in AUDIT_REPORTS_DIR is found, and print its path.
+
+    Dagster writes it after the reports; `audit-dagster open` opens it.
+
+    \b
+    Example:
+      audit-dagster site
+    """
+    from audit_dagster.report_service import ReportService
+
+    service = ReportService()
+    with service.audit.database() as connection:
+        document, _ = service.write_site(connection)
+    if form:
+        show_paths([str(document.path)], form)
+    else:
+        click.echo(plain(str(document.path)))
 
 
 def _of_tool(tool_name: str | None) -> str:
@@ -147,29 +182,27 @@ def _show_entries(
         forms = [entry.to_json() for entry in entries]
         show([Column(name, name) for name in _FIELDS], [[one[name] for name in _FIELDS] for one in forms], form, "")
     else:
-        columns = _entry_columns(settings, with_ids=with_ids)
+        columns = _entry_columns(settings, with_ids=with_ids or on_terminal())
         rows = [_entry_row(entry)[: len(columns)] for entry in entries]
         show(columns, rows, form, nothing, lambda row: not row[1])
 
 
 def _entry_columns(settings: Settings, *, with_ids: bool) -> list[Column]:
-    from audit_dagster.render import seconds
-
     columns = [
-        Column("start", f"Start ({settings.timezone})", _moment_in(settings), short=with_ids),
-        Column("success", "Status", lambda success: "ok" if success else "FAILED"),
+        Column("start", f"Start ({settings.timezone})", _moment_in(settings), "keep"),
+        Column("success", "Status", lambda success: "ok" if success else "FAILED", "keep"),
         Column("tool_name", "Tool"),
         Column("operation", "Operation"),
-        Column("duration_seconds", "Duration", seconds),
-        Column("note_or_error", "Note or error"),
+        Column("duration_seconds", "Duration", duration_text(), "keep"),
+        Column("note_or_error", "Note or error", narrow="below"),
     ]
     # Eight digits are enough for `show`, and leave room for the others; a program gets them all.
-    ids = Column("operation_id", "Id", (lambda one: str(one)[:8]) if on_terminal() else cell_text, short=True)
+    ids = Column("operation_id", "Id", (lambda one: str(one)[:8]) if on_terminal() else cell_text, "keep")
     return [*columns, ids] if with_ids else columns
 
 
 def _entry_row(entry: LogEntry) -> Row:
-    from audit_dagster.reports.daily import cause
+    from audit_dagster.failures import cause
 
     said = entry.note if entry.success else cause(entry.error_message)
     facts = (entry.timestamp, entry.success, entry.tool_name, entry.operation, entry.duration_seconds, said)
@@ -192,38 +225,35 @@ def _days(start_date: str | None, end_date: str | None, settings: Settings) -> t
     return as_days(start_date or earlier, last)
 
 
-def _count_columns(name: str, *, with_times: bool = False) -> Callable[[Settings], list[Column]]:
+def _count_columns(name: str) -> Callable[[Settings], list[Column]]:
     def columns(_settings: Settings) -> list[Column]:
-        from audit_dagster.render import seconds
-
-        counts = [Column("operations", "Operations"), Column("failed", "Failed")]
-        rate = Column("success_rate", "Success rate", lambda rate: f"{100 * rate:.1f}%")
-        times = [Column("p50_seconds", "p50", seconds), Column("p95_seconds", "p95", seconds)]
-        return [Column(name, name.split("_")[0].title()), *counts, rate, *(times if with_times else ())]
+        counts = [Column(one, one.title(), narrow="keep") for one in ("operations", "failed")]
+        rate = Column("success_rate", "Success rate", lambda rate: f"{100 * rate:.1f}%", "keep")
+        times = [Column(f"{one}_seconds", one, duration_text(), "keep") for one in ("p50", "p95")]
+        return [Column(name, name.split("_")[0].title()), *counts, rate, *times]
 
     return columns
 
 
 def _cause_columns(settings: Settings) -> list[Column]:
-    from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
+    from audit_dagster.failures import NO_ERROR_TEXT, cause
 
     moment = _moment_in(settings)
     return [
-        Column("failed", "Failed"),
-        Column("first_at", f"First ({settings.timezone})", moment, short=True),
-        Column("last_at", f"Last ({settings.timezone})", moment, short=True),
+        Column("failed", "Failed", narrow="keep"),
+        Column("first_at", f"First ({settings.timezone})", moment, "keep"),
+        Column("last_at", f"Last ({settings.timezone})", moment, "keep"),
         Column("tool_name", "Tool"),
         Column("operation", "Operation"),
-        Column("error_message", "Error", lambda error: cause(error) or NO_ERROR_TEXT),
+        Column("error_message", "Error", lambda error: cause(error) or NO_ERROR_TEXT, "below"),
     ]
 
 
-def _counts_of(*keys: str) -> Callable[[list[dict[str, Any]]], list[Row]]:
-    """The key that rows are counted by, the counts, and what else is named."""
-    key, *others = keys
+def _counts_of(key: str) -> Callable[[list[dict[str, Any]]], list[Row]]:
+    """The key that rows are counted by, the counts, and the durations."""
 
     def rows_of(rows: list[dict[str, Any]]) -> list[Row]:
-        return [(row[key], *_counts(row["operations"], row["failed"]), *(row[name] for name in others)) for row in rows]
+        return [(row[key], *_counts(row["operations"], row["failed"]), row["p50"], row["p95"]) for row in rows]
 
     return rows_of
 
@@ -238,8 +268,8 @@ def _counts(operations: int, failed: int) -> tuple[int, int, float]:
 
 
 _COUNTS = {
-    "tool": ("tool_usage", _count_columns("tool_name", with_times=True), _counts_of("tool_name", "p50", "p95")),
-    "day": ("days_with_entries", _count_columns("day"), _counts_of("day")),
-    "user": ("user_activity", _count_columns("user"), _counts_of("user_name")),
+    "tool": ("tool_usage", _count_columns("tool_name"), _counts_of("tool_name")),
+    "day": ("day_usage", _count_columns("day"), _counts_of("day")),
+    "user": ("user_usage", _count_columns("user"), _counts_of("user_name")),
     "error": ("failure_causes", _cause_columns, _cause_rows),
 }

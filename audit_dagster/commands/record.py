@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from audit_dagster.commands import PATH, plain
+from audit_dagster.commands.progress import tracked
 from audit_dagster.errors import InvalidInputError
 
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -64,7 +65,7 @@ def shell_hook(shell: str) -> None:
     """Print a shell function that records commands as you type them.
 
     \b
-    In ~/.bashrc, with the commands of your choice:
+    Example, in ~/.bashrc, with the commands of your choice:
       eval "$(audit-dagster shell-hook bash)"
       audit_record make Rscript
     """
@@ -88,7 +89,7 @@ def import_command(paths: tuple[Path, ...], dsn: str | None, timezone: str | Non
       audit-dagster import --table "host=db dbname=rtgs user=reader" --timezone America/Chicago
     """
     from audit_dagster.import_service import import_history
-    from audit_dagster.importers.markdown_logs import read_logs
+    from audit_dagster.importers.markdown_logs import find_logs, read_logs
     from audit_dagster.importers.tool_call_logs import read_table
     from audit_dagster.settings import Settings, zone_named
 
@@ -96,7 +97,8 @@ def import_command(paths: tuple[Path, ...], dsn: str | None, timezone: str | Non
         raise InvalidInputError("give files or folders to import, or --table with a connection string")
     settings = Settings.load()
     zone = zone_named(timezone, "--timezone") if timezone else settings.zone
-    outcome = import_history(read_table(dsn, zone) if dsn else read_logs(paths, zone), settings)
+    track = tracked("operations", None if dsn else sum(1 for _ in find_logs(paths)))
+    outcome = import_history(track(read_table(dsn, zone) if dsn else read_logs(paths, zone)), settings)
     for refused in outcome.refused:
         click.echo(plain(f"refused: {refused.source}: {refused.reason}"), err=True)
     click.echo(

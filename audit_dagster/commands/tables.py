@@ -6,13 +6,19 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from audit_dagster.commands import plain
 from audit_dagster.entry import utc_text
 
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+_ANY_WIDTH = 100_000
+_Item = TypeVar("_Item")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Row = Sequence[Any]
 
@@ -31,23 +37,20 @@ def cell_text(value: Any) -> str:
 class Column(NamedTuple):
     """A column: its name in JSON and CSV, its title on a terminal, and how people see its values.
 
-    One that is `short` is cut last where a terminal is narrow.
+    Where a terminal is narrow its texts are cut, or cut last (`keep`), or go on in the next line (`fold`), or stand by
+    themselves below their row (`below`, for one column of a table without `fold`).
     """
 
     name: str
     title: str
     text: Callable[[Any], str] = cell_text
-    short: bool = False
-
-
-def with_json(command: _Command) -> _Command:
-    """Give a command the option --json, as its argument `form`."""
-    return click.option("--json", "form", flag_value="json", help="Print a JSON array.")(command)
+    narrow: str = "cut"
 
 
 def with_forms(command: _Command) -> _Command:
     """Give a command the options --json and --csv, as its argument `form`; the last one given counts."""
-    return with_json(click.option("--csv", "form", flag_value="csv", help="Print CSV with a header.")(command))
+    as_csv = click.option("--csv", "form", flag_value="csv", help="Print CSV with a header.")
+    return click.option("--json", "form", flag_value="json", help="Print a JSON array.")(as_csv(command))
 
 
 def show(
@@ -67,9 +70,17 @@ def show(
     else:
         texts = [[plain(column.text(value)) for column, value in zip(columns, row, strict=True)] for row in rows]
         if on_terminal():
-            _show_table(columns, texts, [is_red(row) for row in rows])
+            _show_table(columns, rows, texts, [is_red(row) for row in rows])
         else:
             click.echo("\n".join("\t".join(row) for row in texts))
+
+
+def show_paths(paths: Sequence[str], form: str) -> None:
+    """Print paths as a JSON array of texts, or as CSV."""
+    if form == "json":
+        show_json(paths)
+    else:
+        _show_csv([Column("path", "Path")], [[path] for path in paths])
 
 
 def show_json(values: Iterable[Any]) -> None:
@@ -77,37 +88,98 @@ def show_json(values: Iterable[Any]) -> None:
     click.echo(json.dumps(list(values), indent=2, default=cell_text))
 
 
+def warn(text: str) -> None:
+    """Print a line that must not be overlooked to stderr, in red where that is a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(plain(text), style="red"), soft_wrap=True)
+
+
 def on_terminal() -> bool:
     """Whether a person reads what is printed."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _show_csv(columns: Sequence[Column], rows: Sequence[Row]) -> None:
-    import csv
-    import io
+def duration_text() -> Callable[[float | None], str]:
+    """How people see a duration: `2 h 15 min`, and in a pipe, where it stays as it was, `8,123.4s`."""
+    from audit_dagster.render import duration, seconds
 
+    return duration if on_terminal() else seconds
+
+
+def _show_csv(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     from audit_dagster.render import csv_cell
 
     see = plain if on_terminal() else str  # a file keeps every character, line ends too
+    lines = [_csv_line([column.name for column in columns])]
+    lines += [_csv_line([csv_cell(see(cell_text(value))) for value in row]) for row in rows]
+    click.echo("\n".join(lines), color=True)  # or click takes out escapes, and what comes after may begin a formula
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    """Quoted for a line end of CR and LF: of LF alone, the writer of older Pythons leaves a CR in a cell as it is."""
+    import csv
+    import io
+
     written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(column.name for column in columns)
-    writer.writerows([csv_cell(see(cell_text(value))) for value in row] for row in rows)
-    click.echo(written.getvalue(), nl=False)
+    csv.writer(written, lineterminator="\r\n").writerow(cells)
+    return written.getvalue().removesuffix("\r\n")
 
 
-def _show_table(columns: Sequence[Column], texts: Sequence[Sequence[str]], red: Sequence[bool]) -> None:
+def _show_table(
+    columns: Sequence[Column], rows: Sequence[Row], texts: Sequence[Sequence[str]], red: Sequence[bool]
+) -> None:
     from rich.console import Console
+    from rich.segment import Segment, Segments
+    from rich.text import Text
+
+    console = Console()
+    styles = ["red" if is_red else "" for is_red in red]
+    numbers = [all(map(_is_number, values)) for values in zip(*rows, strict=True)]
+    below = next((place for place, column in enumerate(columns) if column.narrow == "below"), None)
+    table = _table(columns, numbers, texts, styles)
+    anything = console.options.update(width=_ANY_WIDTH)
+    if below is None or console.measure(table, options=anything).maximum <= console.width:
+        console.print(table)
+        return
+    upper = _table(_without(columns, below), _without(numbers, below), [_without(row, below) for row in texts], styles)
+    header, *lines = console.render_lines(upper, pad=False)
+    console.print(Segments([*header, Segment.line()]), end="")
+    for line, row, style in zip(lines, texts, styles, strict=True):
+        console.print(Segments([*line, Segment.line()]), end="")
+        if row[below]:
+            console.print(Text(f"    {row[below]}", style=style), no_wrap=True, overflow="ellipsis")
+
+
+def _without(row: Sequence[_Item], place: int) -> list[_Item]:
+    return [*row[:place], *row[place + 1 :]]
+
+
+def _table(
+    columns: Sequence[Column], numbers: Sequence[bool], texts: Sequence[Sequence[str]], styles: Sequence[str]
+) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.title, no_wrap=column.short)
-    for row, is_red in zip(texts, red, strict=True):
-        style = "red" if is_red else ""
-        table.add_row(*(Text(cell, style=style, no_wrap=True, overflow="ellipsis") for cell in row))
-    Console().print(table)
+    for column, is_number in zip(columns, numbers, strict=True):
+        title = Text(column.title, no_wrap=True, overflow="ellipsis")
+        table.add_column(title, no_wrap=column.narrow == "keep", justify="right" if is_number else "left")
+    for row, style in zip(texts, styles, strict=True):
+        table.add_row(*(_cell(text, column, style) for text, column in zip(row, columns, strict=True)))
+    return table
+
+
+def _cell(text: str, column: Column, style: str) -> Text:
+    from rich.text import Text
+
+    folds = column.narrow == "fold"
+    return Text(text, style=style, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def show_sections(rows: Iterable[tuple[str, str, Any]]) -> None:

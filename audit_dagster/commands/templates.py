@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from audit_dagster.commands import plain
+from audit_dagster.commands import plain, samples
 from audit_dagster.errors import AuditError, InvalidInputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from audit_dagster.entry import LogEntry
+_Fill = Callable[[], None]
 
 
 @click.group()
 def templates() -> None:
-    """See the documents' templates, and try your own: files of AUDIT_TEMPLATES_DIR win by their names."""
+    """See the documents' templates, and try your own: files of AUDIT_TEMPLATES_DIR win by their names.
+
+    \b
+    Examples:
+      audit-dagster templates show daily_report.md.j2 > my_templates/daily_report.md.j2
+      AUDIT_TEMPLATES_DIR=my_templates audit-dagster templates check
+    """
 
 
 @templates.command("list")
 def list_templates() -> None:
-    """Show each template's name, and whether it is the shipped one or your own."""
+    """Show each template's name, and whether it is the shipped one or your own.
+
+    \b
+    Example:
+      audit-dagster templates list
+    """
     from audit_dagster.render import templates_dir
 
     own = _own_templates()
@@ -50,11 +60,19 @@ def show(name: str) -> None:
 
 @templates.command()
 def check() -> None:
-    """Compile your templates, and fill those of a day, its script and the shell hook with a made-up operation."""
+    """Fill your templates with made-up operations and rows; an error names file and line.
+
+    A template that no document is made from by itself is only compiled.
+
+    \b
+    Example:
+      AUDIT_TEMPLATES_DIR=my_templates audit-dagster templates check
+    """
     failed = 0
+    filled: set[_Fill] = set()
     for name in _own_templates():
         try:
-            said = _tried(name)
+            said = _tried(name, filled)
         except AuditError as error:
             failed += 1
             said = str(error)
@@ -76,69 +94,32 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.j2") if path.is_file())
 
 
-def _tried(name: str) -> str:
-    """What could be said of a template. Raises AuditError that names file and line."""
+def _tried(name: str, filled: set[_Fill]) -> str:
+    """What could be said of a template; `filled` are the documents that work. Raises AuditError with file and line."""
     from audit_dagster.render import compiled
 
     compiled(name)
-    fill = _FILLED.get(name)
-    if fill is None:
-        return "compiles"
-    fill(_made_up())
-    return "ok"
+    fills = _FILLED.get(name, ())
+    for fill in fills:
+        if fill not in filled:
+            fill()
+            filled.add(fill)
+    return "ok" if fills else "compiles"
 
 
-def _made_up() -> LogEntry:
-    from audit_dagster.entry import LogEntry
-
-    return LogEntry(
-        operation_id="00000000-0000-4000-8000-000000000001",
-        timestamp=datetime(2023, 6, 15, 14, 30, 22, tzinfo=UTC),
-        tool_name="sensing-data",
-        operation="extract",
-        user_name="ada",
-        success=False,
-        git_branch="main",
-        git_commit_hash="a" * 40,
-        git_dirty=False,
-        parameters={"project": "Winter Turf - v3"},
-        results={"records_extracted": 15420},
-        duration_seconds=45.7,
-        error_message="ConnectionError: the logger did not answer",
-        note="a made-up operation",
-        command=["python3", "extract.py", "--site", "4"],
-        working_directory="/home/ada/lab",
-    )
-
-
-def _fill_day(entry: LogEntry) -> None:
-    from zoneinfo import ZoneInfo
-
-    from audit_dagster.reports.daily import daily_report
-    from audit_dagster.reports.daily_page import Neighbours, daily_pages
-
-    day, zone = entry.timestamp.date(), ZoneInfo("UTC")
-    daily_report(day, [entry], zone)
-    daily_pages(Neighbours(day, str(day)), [entry], zone)
-
-
-def _fill_script(entry: LogEntry) -> None:
-    from audit_dagster.reproduction.plan import ScriptConfig, make_plan
-    from audit_dagster.reproduction.script import reproduction_script
-
-    config = ScriptConfig()
-    reproduction_script(make_plan([entry], config), entry.timestamp, config)
-
-
-def _fill_hook(_entry: LogEntry) -> None:
-    from audit_dagster.render import render
-
-    for shell in ("bash", "zsh"):
-        render("shell_hook.sh.j2", shell=shell)
-
-
-_FILLED: dict[str, Callable[[LogEntry], None]] = {
-    **dict.fromkeys(("daily_report.md.j2", "daily_report.html.j2", "page.html.j2", "page_script.html.j2"), _fill_day),
-    "reproduction_script.sh.j2": _fill_script,
-    "shell_hook.sh.j2": _fill_hook,
+_PAGES = (samples.fill_day, samples.fill_week, samples.fill_tool, samples.fill_site)
+_FILLED: dict[str, tuple[_Fill, ...]] = {
+    "daily_report.md.j2": (samples.fill_day,),
+    "daily_report.html.j2": (samples.fill_day,),
+    "weekly_summary.md.j2": (samples.fill_week,),
+    "weekly_summary.html.j2": (samples.fill_week,),
+    "tool_report.md.j2": (samples.fill_tool,),
+    "tool_report.html.j2": (samples.fill_tool,),
+    "index.html.j2": (samples.fill_site,),
+    "index_script.html.j2": (samples.fill_site,),
+    "page.html.j2": _PAGES,
+    "page_script.html.j2": _PAGES,
+    "reproduction_script.sh.j2": (samples.fill_script,),
+    "shell_hook.sh.j2": (samples.fill_hook,),
+    "alert_message.md.j2": (samples.fill_alert,),
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from audit_dagster.defs.automation import make_when_late, remake_when_late, this_week_and_the_last
+from audit_dagster.defs.automation import make_when_late, remake_when_late, weeks_of_the_calendar
 from audit_dagster.defs.freshness import made_daily, made_weekly
 from audit_dagster.defs.observation import audit_logs, tool_logs
 from audit_dagster.defs.partitions import (
@@ -77,7 +77,7 @@ def reproduction_script(context: dg.AssetExecutionContext, audit: AuditResource)
 
 
 @dg.asset(
-    deps=[dg.AssetDep(audit_logs, partition_mapping=this_week_and_the_last)],
+    deps=[dg.AssetDep(audit_logs, partition_mapping=weeks_of_the_calendar)],
     partitions_def=week_partitions,
     automation_condition=remake_when_late,
     freshness_policy=made_weekly,
@@ -85,7 +85,7 @@ def reproduction_script(context: dg.AssetExecutionContext, audit: AuditResource)
     dagster_type=nothing,
     group_name="audit",
     kinds={"markdown"},
-    description="A week's totals, tools, people and failures, beside the week before.",
+    description="A week's totals, tools, people and failures, beside the weeks before.",
 )
 def weekly_summary(context: dg.AssetExecutionContext, audit: AuditResource) -> Iterator[Made]:
     """Write the summary of each week of the run."""

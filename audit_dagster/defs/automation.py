@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from audit_dagster.reports.weekly import CALENDAR_WEEKS
+
 _in_progress = dg.AutomationCondition.in_progress()
 _changed = dg.AutomationCondition.any_deps_updated()
 _made_or_being_made = ~dg.AutomationCondition.missing() | _in_progress
@@ -21,8 +23,16 @@ remake_when_late = _until_asked_for(_changed & _made_or_being_made)
 # Also what was never made: a tool that nobody knew of when its week ended.
 make_when_late = _until_asked_for(_changed)
 
-# A summary compares its week with the one before.
-this_week_and_the_last = dg.TimeWindowPartitionMapping(start_offset=-1, allow_nonexistent_upstream_partitions=True)
+# The site's page, once after all that is being made. Not `any_deps_updated`: it is true before they are made.
+remake_after = (
+    _until_asked_for(dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated()))
+    & ~dg.AutomationCondition.any_deps_in_progress()
+)
+
+# A summary shows each day of these weeks in its calendar.
+weeks_of_the_calendar = dg.TimeWindowPartitionMapping(
+    start_offset=1 - CALENDAR_WEEKS, allow_nonexistent_upstream_partitions=True
+)
 
 # Declared, because Dagster's own of this name is stopped until somebody turns it on.
 default_automation_condition_sensor = dg.AutomationConditionSensorDefinition(

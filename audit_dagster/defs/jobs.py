@@ -7,11 +7,13 @@ from audit_dagster.defs.assets import daily_report, reproduction_script, tool_st
 from audit_dagster.defs.observation import audit_logs, tool_logs
 from audit_dagster.defs.resources import AuditResource
 from audit_dagster.defs.runs import patient
+from audit_dagster.defs.site import reports_site
 
 observe_audit_logs_job = dg.define_asset_job("observe_audit_logs_job", selection=[audit_logs])
 observe_tool_logs_job = dg.define_asset_job("observe_tool_logs_job", selection=[tool_logs])
 daily_documents_job = dg.define_asset_job("daily_documents_job", selection=[daily_report, reproduction_script])
 weekly_summary_job = dg.define_asset_job("weekly_summary_job", selection=[weekly_summary])
+reports_site_job = dg.define_asset_job("reports_site_job", selection=[reports_site])
 tool_stats_job = dg.define_asset_job("tool_stats_job", selection=[tool_stats])
 
 

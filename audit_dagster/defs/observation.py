@@ -4,7 +4,7 @@ An observation looks only at what arrived since the last one. It remembers how f
 observation without a partition: who loses the event log loses the versions with it, and starts anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from audit_dagster.defs.partitions import (
 )
 from audit_dagster.defs.resources import AuditResource
 from audit_dagster.render import file_name
+from audit_dagster.reports.weekly import CALENDAR_WEEKS
 from audit_dagster.reports.windows import day_window, monday_of, week_window
 from audit_dagster.settings import Settings
 from audit_dagster.store.query import fetch
@@ -27,7 +28,7 @@ from audit_dagster.store.query import fetch
 if TYPE_CHECKING:
     from psycopg import Connection
 
-_WEEK = timedelta(weeks=1)
+_CALENDAR = [timedelta(weeks=number) for number in range(CALENDAR_WEEKS)]
 _VERSION_TAG = "dagster/data_version"
 
 
@@ -75,7 +76,8 @@ def tool_logs(context: dg.OpExecutionContext, audit: AuditResource) -> dg.DataVe
         before, now = last_seen(context), seen_now(connection, settings, [])
         versions: dict[str, str] = {}
         if before and before.transaction <= now.transaction and before.zone == now.zone:
-            versions = tool_versions(connection, changed_days(connection, before), settings)
+            made = context.instance.get_materialized_partitions(dg.AssetKey("tool_stats"))
+            versions = tool_versions(connection, changed_days(connection, before), settings, made)
     tools = {split_week_tool(key)[1] for key in versions}
     new = tools.difference(tool_partitions.get_partition_keys(dynamic_partitions_store=context.instance))
     context.instance.add_dynamic_partitions("tools", sorted(new))
@@ -115,26 +117,43 @@ def day_versions(connection: "Connection[Any]", days: Sequence[date], settings: 
 
 
 def tool_versions(
-    connection: "Connection[Any]", changed: Sequence[tuple[date, str]], settings: Settings
+    connection: "Connection[Any]",
+    changed: Sequence[tuple[date, str]],
+    settings: Settings,
+    made: Set[str] = frozenset(),
 ) -> dict[str, str]:
-    """The versions of the ended weeks that stand on these days: theirs, and the next ones, which compare with them."""
+    """The versions of the ended weeks whose reports show these days, in their calendars too.
+
+    Only of weeks in which the tool ran, or whose report was made all the same.
+    """
     ended = set(week_partitions.get_partition_keys())
-    weeks = {(monday_of(day) + later, tool) for day, tool in changed for later in (timedelta(0), _WEEK)}
-    asked = sorted((week, tool) for week, tool in weeks if str(week) in ended)
-    windows = [week_window(week, settings.zone) for week, _ in asked]
+    shown = {(monday_of(day) + later, tool) for day, tool in changed for later in _CALENDAR}
+    asked = sorted((week, tool) for week, tool in shown if str(week) in ended)
+    found = _weeks_of_tools(connection, {(week - back, tool) for week, tool in asked for back in _CALENDAR}, settings)
+    versions: dict[str, str] = {}
+    for week, tool in asked:
+        key = dg.MultiPartitionKey({"week": str(week), "tool": file_name(tool)})
+        if (week, tool) in found or key in made:
+            seen = [found[week - back, tool] for back in _CALENDAR if (week - back, tool) in found]
+            versions[key] = f"{sum(row['operations'] for row in seen)}-{max(row['latest'] for row in seen)}"
+    return versions
+
+
+def _weeks_of_tools(
+    connection: "Connection[Any]", asked: Set[tuple[date, str]], settings: Settings
+) -> dict[tuple[date, str], dict[str, Any]]:
+    """How many rows those of the weeks have in which the tool ran, and the newest one."""
+    pairs = sorted(asked)
+    windows = [week_window(week, settings.zone) for week, _ in pairs]
     rows = fetch(
         connection,
         "tool_versions",
-        weeks=[week for week, _ in asked],
-        tools=[tool for _, tool in asked],
-        before=[week_window(week - _WEEK, settings.zone).start for week, _ in asked],
+        weeks=[week for week, _ in pairs],
+        tools=[tool for _, tool in pairs],
         opens=[window.start for window in windows],
         closes=[window.end for window in windows],
     )
-    return {
-        dg.MultiPartitionKey({"week": str(row["week"]), "tool": file_name(row["tool_name"])}): row["version"]
-        for row in rows
-    }
+    return {(row["week"], row["tool_name"]): row for row in rows}
 
 
 def _record(context: dg.OpExecutionContext, versions: Mapping[str, str], now: Seen) -> dg.DataVersionsByPartition:

@@ -16,15 +16,17 @@ from audit_dagster.defs.jobs import (
     failure_alerts_job,
     observe_audit_logs_job,
     observe_tool_logs_job,
+    reports_site_job,
     tool_stats_job,
     weekly_summary_job,
 )
 from audit_dagster.defs.observation import audit_logs, tool_logs
 from audit_dagster.defs.resources import AuditResource
+from audit_dagster.defs.site import reports_site
 
 _DOCUMENTS = [asset.key for asset in (daily_report, reproduction_script, weekly_summary, tool_stats)]
 _LOGS = [asset.key for asset in (audit_logs, tool_logs)]
-_ALL = {*_DOCUMENTS, *_LOGS}
+_ALL = {*_DOCUMENTS, *_LOGS, reports_site.key}
 _AT_ONCE = 200
 
 
@@ -52,6 +54,7 @@ _JOBS = {
         observe_audit_logs_job,
         observe_tool_logs_job,
         old_runs_job,
+        reports_site_job,
         tool_stats_job,
         weekly_summary_job,
     )
@@ -87,6 +90,7 @@ def _needed(instance: dg.DagsterInstance) -> set[str]:
     for key in _DOCUMENTS:
         made = instance.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION)
         needed.update(_runs(instance.fetch_materializations, key, list(made.values())))
+    needed.update(record.run_id for record in instance.fetch_materializations(reports_site.key, limit=1).records)
     for key in _LOGS:
         seen = instance.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_OBSERVATION)
         needed.update(_runs(instance.fetch_observations, key, list(seen.values())))

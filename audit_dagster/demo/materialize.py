@@ -18,7 +18,7 @@ _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset
 
 
 def materialize(days: Sequence[date]) -> int:
-    """Observe the log, and make the documents of all days from the first to yesterday, and of the days' weeks.
+    """Observe the log, and make the documents of all days to yesterday, of the days' weeks, and the site.
 
     Returns how many. Raises DagsterExecutionStepExecutionError or the like where a run fails.
     """
@@ -39,6 +39,7 @@ def materialize(days: Sequence[date]) -> int:
             for tool in tools:
                 key = dg.MultiPartitionKey({"week": str(monday), "tool": tool})
                 made += _run(instance, "tool_stats_job", partition_key=key)
+        made += _run(instance, "reports_site_job")
         return made
 
 

@@ -167,6 +167,7 @@ def _say(directory: Path, operations: int, failed: int, documents: int, again: _
     for name in again.differing:
         click.echo(f"       differs: {name}")
     places = {
+        "All reports": "reports/index.html",
         "Daily reports": "reports/daily",
         "Weekly summaries": "reports/weekly",
         "Tool reports": "reports/tools",

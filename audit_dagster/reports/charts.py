@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import number, seconds
+from audit_dagster.render import duration, number
+from audit_dagster.reports.day import Glance
 from audit_dagster.reports.drawing import (
     FAINT,
     INK,
@@ -40,6 +41,8 @@ Rows = Sequence[dict[str, Any]]
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 _FAILED = "#d55e00"
 _OTHERS = "#8c8c8c"
+_EDGE = "#101213"  # around and over the colours, which are lighter in light and in dark
+_HATCHES = ("", "///", "..", "xx", "--")
 _WIDTH = 7.5  # inches
 _ROW = 0.26
 _MOST_TOOLS = 12
@@ -51,8 +54,25 @@ _TAG = re.compile(r"<[^<>]*>")
 
 def colour_of(tool_name: str) -> str:
     """The colour of a tool, the same in every chart and on every day: #0072b2."""
-    digest = hashlib.sha256(tool_name.encode("utf-8", "surrogatepass")).digest()
-    return _COLOURS[digest[0] % len(_COLOURS)]
+    return _COLOURS[_digest(tool_name)[0] % len(_COLOURS)]
+
+
+def fills(tool_names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The colour and the hatch of each tool, no two alike among twenty-five.
+
+    A colour is shared by a fifth of all tools, and a hatch tells those apart. It is the tool's own too, but where
+    another in the chart has the same colour and hatch: then the later one of the alphabet takes the next that is free.
+    """
+    made: dict[str, tuple[str, str]] = {}
+    for name in sorted(tool_names):
+        start = _digest(name)[1]
+        own = [(colour_of(name), _HATCHES[(start + step) % len(_HATCHES)]) for step in range(len(_HATCHES))]
+        made[name] = next((fill for fill in own if fill not in made.values()), own[0])
+    return made
+
+
+def _digest(tool_name: str) -> bytes:
+    return hashlib.sha256(tool_name.encode("utf-8", "surrogatepass")).digest()
 
 
 def inline(svg: str) -> str:
@@ -61,7 +81,7 @@ def inline(svg: str) -> str:
     return _TAG.sub(lambda tag: tag[0].replace(PAPER, "none").replace(INK, "currentColor"), body)
 
 
-def day_timeline(operations: Sequence[LogEntry], day: date, zone: ZoneInfo) -> str:
+def day_timeline(operations: Sequence[LogEntry | Glance], day: date, zone: ZoneInfo) -> str:
     """A row per tool, with a bar from the start to the end of each operation, and a cross where one failed.
 
     What is closer together than three minutes is one bar. The tools after the twelfth share a row.
@@ -84,19 +104,21 @@ def day_timeline(operations: Sequence[LogEntry], day: date, zone: ZoneInfo) -> s
         return as_svg(figure, f"Operations of {day} by tool", _timeline_in_words(rows, day, operations))
 
 
-def _rows_of_tools(operations: Sequence[LogEntry]) -> list[tuple[str | None, list[LogEntry]]]:
+def _rows_of_tools(operations: Sequence[LogEntry | Glance]) -> list[tuple[str | None, list[LogEntry | Glance]]]:
     """The busiest tools first; all after the twelfth under None."""
-    groups: dict[str, list[LogEntry]] = {}
+    groups: dict[str, list[LogEntry | Glance]] = {}
     for operation in operations:
         groups.setdefault(operation.tool_name, []).append(operation)
     names = sorted(groups, key=lambda name: (-len(groups[name]), name))
     kept = names if len(names) <= _MOST_TOOLS else names[: _MOST_TOOLS - 1]
-    rows: list[tuple[str | None, list[LogEntry]]] = [(name, groups[name]) for name in kept]
+    rows: list[tuple[str | None, list[LogEntry | Glance]]] = [(name, groups[name]) for name in kept]
     rest = [operation for name in names[len(kept) :] for operation in groups[name]]
     return [*rows, (None, rest)] if rest else rows
 
 
-def _draw_bars(axes: Axes, height: int, group: Sequence[LogEntry], start: float, length: float, colour: str) -> None:
+def _draw_bars(
+    axes: Axes, height: int, group: Sequence[LogEntry | Glance], start: float, length: float, colour: str
+) -> None:
     import numpy as np
 
     begun = np.array([operation.timestamp.timestamp() - start for operation in group])
@@ -118,7 +140,7 @@ def _draw_bars(axes: Axes, height: int, group: Sequence[LogEntry], start: float,
 
 
 def _timeline_in_words(
-    rows: Sequence[tuple[str | None, list[LogEntry]]], day: date, operations: Sequence[LogEntry]
+    rows: Sequence[tuple[str | None, list[LogEntry | Glance]]], day: date, operations: Sequence[LogEntry | Glance]
 ) -> str:
     parts = [
         counted("other tools" if name is None else label(name), len(group), sum(not one.success for one in group))
@@ -134,6 +156,8 @@ def operations_per_day(days: Sequence[date], per_day: Rows) -> str:
     for row in per_day:
         totals[row["tool_name"]] = totals.get(row["tool_name"], 0) + row["operations"]
     names = sorted(totals, key=lambda name: (-totals[name], name))[:_MOST_NAMED]
+    filled: dict[str | None, tuple[str, str]] = {None: (_OTHERS, "")}
+    filled.update(fills(names))
     with drawing(_WIDTH, 2.8, "days") as (figure, axes):
         base = [0] * len(days)
         for name in (*names, None):
@@ -142,16 +166,14 @@ def operations_per_day(days: Sequence[date], per_day: Rows) -> str:
                 for day in days
             ]
             if any(counts):
-                colour = _OTHERS if name is None else colour_of(name)
-                axes.bar(range(len(days)), counts, 0.7, base, color=colour, edgecolor=INK, linewidth=0.4)
+                axes.bar(range(len(days)), counts, 0.7, base, **_painted(*filled[name]))
                 base = [below + count for below, count in zip(base, counts, strict=True)]
         failed = [sum(row["failed"] for row in per_day if row["day"] == day) for day in days]
         _mark_failed(axes, base, failed)
         axes.set_xticks(range(len(days)), [f"{day:%a}\n{day:%m-%d}" for day in days])
         count_axis(axes, max(base, default=0))
-        shown = [name for name in names if totals[name]]
-        others = [("others", _OTHERS)] if len(totals) > len(shown) else []
-        _legend(axes, [*((label(name), colour_of(name)) for name in shown), *others], bool(sum(failed)))
+        others = [("others", filled[None])] if len(totals) > len(names) else []
+        _legend(axes, [*((label(name), filled[name]) for name in names), *others], bool(sum(failed)))
         parts = [counted(str(day), count, bad) for day, count, bad in zip(days, base, failed, strict=True)]
         title = f"Operations per day from {days[0]} to {days[-1]}"
         return as_svg(figure, title, sentence(counted("the days", sum(base), sum(failed)), parts))
@@ -168,18 +190,23 @@ def _mark_failed(axes: Axes, tops: Sequence[int], failed: Sequence[int]) -> None
             axes.text(place, top + space, f"\u00d7 {number(count)}", color=_FAILED, ha="center", weight="bold")
 
 
-def _legend(axes: Axes, named: Sequence[tuple[str, str]], any_failed: bool) -> None:
+def _painted(colour: str, hatch: str) -> dict[str, Any]:
+    return {"facecolor": colour, "hatch": hatch, "edgecolor": _EDGE, "linewidth": 0.6}
+
+
+def _legend(axes: Axes, named: Sequence[tuple[str, tuple[str, str]]], any_failed: bool) -> None:
     """Beside the chart. The texts are set afterwards: matplotlib leaves out a label that begins with `_`."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Patch | Line2D] = [Patch(facecolor=colour, edgecolor=INK, linewidth=0.4) for _, colour in named]
+    handles: list[Patch | Line2D] = [Patch(**_painted(*fill)) for _, fill in named]
     texts = [shown for shown, _ in named]
     if any_failed:
         handles.append(Line2D([], [], marker="x", color=_FAILED, linestyle="none", markeredgewidth=1.6))
         texts.append("failed")
     if handles:
-        made = axes.legend(handles, ["."] * len(handles), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False}
+        made = axes.legend(handles, ["."] * len(handles), **place, handlelength=2.4, handleheight=1.3)
         for text, shown in zip(made.get_texts(), texts, strict=True):
             text.set_parse_math(False)
             text.set_text(shown)
@@ -200,15 +227,17 @@ def durations(tools: Rows) -> str:
         values = [max(row[name], 0.001) for row in known for name in ("p50", "p95")] or [1]
         time_axis(axes, min(values), max(values))
         axes.set_xlabel("duration: \u25cf median, | p95")
-        parts = [f"{label(row['tool_name'])}: median {seconds(row['p50'])}, p95 {seconds(row['p95'])}" for row in known]
+        parts = [
+            f"{label(row['tool_name'])}: median {duration(row['p50'])}, p95 {duration(row['p95'])}" for row in known
+        ]
         return as_svg(figure, "Durations by tool", sentence("Median and p95 of each tool", parts))
 
 
-def duration_spread(buckets: Rows) -> str:
+def duration_spread(tool_name: str, buckets: Rows) -> str:
     """How many operations took how long. `buckets` has `label`, `operations` and `failed`, the shortest first."""
     with drawing(_WIDTH, 2.4, "spread") as (figure, axes):
         counts = [row["operations"] for row in buckets]
-        axes.bar(range(len(counts)), counts, 0.9, color=_COLOURS[0], edgecolor=INK, linewidth=0.4)
+        axes.bar(range(len(counts)), counts, 0.9, **_painted(colour_of(tool_name), ""))
         _mark_failed(axes, counts, [row["failed"] for row in buckets])
         axes.set_xticks(range(len(counts)), [row["label"] for row in buckets])
         axes.set_xlabel("duration")

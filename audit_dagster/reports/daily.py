@@ -9,22 +9,36 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import EntryError
-from audit_dagster.render import number, render, seconds
+from audit_dagster.failures import cause
+from audit_dagster.render import ascii_json, number, render_pieces, seconds
+from audit_dagster.reports.day import Day, day_of
 
 _COMMENT_START = "<!-- audit-entry: "
 _COMMENT_END = " -->"
 _SECTION = re.compile(r"### \d\d:\d\d:\d\d - ")
-NO_ERROR_TEXT = "no error text"
 _RECORDS = ("records_extracted", "records_processed", "records")
 _LONGEST_VALUE = 300
 _JSON = json.JSONEncoder(ensure_ascii=False)
+
+
+class Operation(NamedTuple):
+    """An operation in the report; its entry is JSON."""
+
+    time: str
+    tool: str
+    name: str
+    success: bool
+    facts: list[tuple[str, str]]
+    command: str | None
+    entry: str
 
 
 def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo, replays: Sequence[dict[str, Any]] = ()) -> str:
@@ -32,27 +46,39 @@ def daily_report(day: date, entries: Sequence[LogEntry], zone: ZoneInfo, replays
 
     `replays` are rows of the query of that name: what came out where an operation was run again.
     """
-    again = verdicts(replays, zone)
-    return render(
+    whole = day_of(day, entries, zone, replays)
+    return "".join(report_pieces(whole, (operation_of(entry, whole) for entry in entries)))
+
+
+def report_pieces(day: Day, operations: Iterable[Operation]) -> Iterator[str]:
+    """The report in pieces; each operation is asked for when it is its turn."""
+    return render_pieces(
         "daily_report.md.j2",
-        day=day,
-        zone=zone.key,
-        total=len(entries),
-        failed=sum(not entry.success for entry in entries),
-        tools=list(dict.fromkeys(entry.tool_name for entry in entries)),
-        operations=(
-            {
-                "time": entry.timestamp.astimezone(zone).time().isoformat("seconds"),
-                "tool": entry.tool_name,
-                "name": entry.operation,
-                "success": entry.success,
-                "facts": [*facts(entry), *when_run_again(entry, again)],
-                "command": shlex.join(entry.command) if entry.command else None,
-                "entry": entry.to_json(),
-            }
-            for entry in entries
-        ),
+        day=day.date,
+        zone=day.zone.key,
+        total=day.total,
+        failed=day.failed,
+        tools=day.tools,
+        operations=iter(operations),
     )
+
+
+def operation_of(entry: LogEntry, day: Day) -> Operation:
+    """What the template shows of an operation."""
+    return Operation(
+        time=clock(entry.timestamp, day.zone),
+        tool=entry.tool_name,
+        name=entry.operation,
+        success=entry.success,
+        facts=[*facts(entry), *when_run_again(entry, day.again)],
+        command=shlex.join(entry.command) if entry.command else None,
+        entry=ascii_json(entry.to_json()),
+    )
+
+
+def clock(moment: datetime, zone: ZoneInfo) -> str:
+    """12:00:01"""
+    return moment.astimezone(zone).time().isoformat("seconds")
 
 
 def facts(entry: LogEntry) -> list[tuple[str, str]]:
@@ -72,13 +98,6 @@ def facts(entry: LogEntry) -> list[tuple[str, str]]:
     return [(name, shown(value)) for name, value in found if value not in (None, "", [], {})]
 
 
-def verdicts(replays: Sequence[dict[str, Any]], zone: ZoneInfo) -> dict[str, str]:
-    """What came out, and when, by the id of the operation that was run again."""
-    return {
-        str(row["operation_id"]): f"{row['verdict']} on {row['timestamp'].astimezone(zone).date()}" for row in replays
-    }
-
-
 def when_run_again(entry: LogEntry, again: Mapping[str, str]) -> list[tuple[str, str]]:
     """Of a replay what it repeats, of an operation that was run again what came out."""
     first = entry.context.get("reproduces")
@@ -87,13 +106,7 @@ def when_run_again(entry: LogEntry, again: Mapping[str, str]) -> list[tuple[str,
     return [*found, ("Reproduction", verdict)] if verdict else found
 
 
-def cause(error_message: str | None) -> str | None:
-    """The line of an error that says what was wrong: the last one where it is a Python traceback, else all of it."""
-    if error_message is None or "Traceback (most recent call last):" not in error_message:
-        return error_message
-    return error_message.strip().splitlines()[-1]
-
-
+@lru_cache(maxsize=10_000)  # a tool's parameters have the same names each time
 def label(name: str) -> str:
     """node_id → Node Id"""
     return name.replace("_", " ").replace("-", " ").strip().title() or "(unnamed)"
@@ -101,11 +114,18 @@ def label(name: str) -> str:
 
 def shown(value: Any) -> str:
     """A value as a reader sees it: lists with commas, objects as JSON, long texts cut (the comment has them whole)."""
-    if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
-        text = ", ".join(str(item) for item in value)
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
+        text = ", ".join(map(str, value))
     else:
-        text = value if isinstance(value, str) else _JSON.encode(value)
+        text = json_text(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def json_text(value: Any) -> str:
+    """JSON with every letter as it is. (Most values are texts and whole numbers, which need no encoder made.)"""
+    return str(value) if type(value) is int else _JSON.encode(value)
 
 
 def entries_in(report: str) -> Iterator[LogEntry]:

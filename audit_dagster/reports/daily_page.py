@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import Svg, file_name, render, shell_line
+from audit_dagster.failures import NO_ERROR_TEXT, cause
+from audit_dagster.render import Svg, ascii_json, file_name, render, shell_line
 from audit_dagster.reports.charts import day_timeline, inline
-from audit_dagster.reports.daily import NO_ERROR_TEXT, cause, facts, shown, verdicts, when_run_again
+from audit_dagster.reports.daily import Operation, clock, json_text, operation_of, shown
+from audit_dagster.reports.day import Day, day_of
 from audit_dagster.reports.windows import monday_of, week_name
 
 MOST_ON_A_PAGE = 1000
+_DIRTY = {True: "uncommitted changes", False: "clean", None: None}
 _LONGEST_TEXT = 20_000
-_JSON = json.JSONEncoder(ensure_ascii=False)
-_ASCII_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 class Neighbours(NamedTuple):
@@ -28,113 +28,148 @@ class Neighbours(NamedTuple):
 
     day: date
     stem: str
+    before: date | None = None
+    after: date | None = None
     among_others: bool = True
 
-    def name(self, extension: str, days_later: int = 0) -> str:
+    def name(self, extension: str, day: date | None = None) -> str:
         """2023-06-15_decode.html, or that of another day"""
-        return f"{self.stem.replace(str(self.day), str(self.day + timedelta(days=days_later)))}.{extension}"
+        return f"{self.stem.replace(str(self.day), str(day or self.day))}.{extension}"
 
     def page(self, number: int) -> str:
-        """The first page has the day's name, the others 2023-06-15-2.html and so on."""
-        return f"{self.stem}{_ending(number)}"
+        """2023-06-15_decode-2.html"""
+        return f"{self.stem}{page_ending(number)}"
 
     def links(self, tools: Sequence[str]) -> list[tuple[str, str]]:
         """(name, relative address) of what belongs to the day."""
-        found = [("Day before", self.name("html", -1)), ("Day after", self.name("html", 1))]
+        beside = (("Day before", self.before), ("Day after", self.after))
+        found = [(name, self.name("html", day)) for name, day in beside if day]
         if self.among_others:
             week = week_name(monday_of(self.day))
+            found.insert(0, ("All reports", "../index.html"))
             found.append((f"Week {week}", f"../weekly/{week}.html"))
             found += [(f"{tool} in {week}", f"../tools/{file_name(tool)}/{week}.html") for tool in tools]
             found.append(("Script", f"../scripts/{self.day}.sh"))
         return [*found, ("Markdown", self.name("md")), ("JSON", self.name("json"))]
 
 
+class PageOperation(NamedTuple):
+    """An operation on a page: `texts` are what its facts have shortened, or on one line."""
+
+    id: str
+    time: str
+    tool: str
+    name: str
+    success: bool
+    facts: list[tuple[str, str]]
+    texts: list[tuple[str, str]]
+    command: str | None
+
+
 def daily_pages(
     where: Neighbours, entries: Sequence[LogEntry], zone: ZoneInfo, replays: Sequence[dict[str, Any]] = ()
 ) -> dict[str, str]:
-    """The pages of a day, of at most a thousand operations each, by the endings of their names: `.html`, `-2.html`, …
-
-    The failures' list is on the first. Takes what `daily_report` does.
-    """
-    parts = [entries[start : start + MOST_ON_A_PAGE] for start in range(0, len(entries), MOST_ON_A_PAGE)] or [[]]
-    tools = _tools(entries)
-    common = {
-        "day": where.day,
-        "zone": zone.key,
-        "total": len(entries),
-        "failed": sum(not entry.success for entry in entries),
-        "tools": tools,
-        "links": where.links(tools),
-        "pages": [where.page(number) for number in range(1, len(parts) + 1)],
-        "timeline": Svg(inline(day_timeline(entries, where.day, zone))) if entries else None,
-        "failures": list(_failures(where, parts, zone)),
-    }
-    again = verdicts(replays, zone)
+    """The pages of a day by the endings of their names: `.html`, `-2.html`, … Takes what `daily_report` does."""
+    day = day_of(where.day, entries, zone, replays)
+    common = common_to_pages(where, day)
+    operations = [page_operation(entry, operation_of(entry, day)) for entry in entries]
     return {
-        _ending(number): render(
-            "daily_report.html.j2", **common, page=number, operations=(_operation(entry, zone, again) for entry in part)
-        )
-        for number, part in enumerate(parts, 1)
+        page_ending(number): daily_page(common, number, operations[(number - 1) * MOST_ON_A_PAGE :][:MOST_ON_A_PAGE])
+        for number in range(1, pages_of(day.total) + 1)
     }
+
+
+def daily_page(common: Mapping[str, Any], number: int, operations: Iterable[PageOperation]) -> str:
+    """A page of at most a thousand operations; the failures' list is on the first."""
+    return render("daily_report.html.j2", **common, page=number, operations=iter(operations))
+
+
+def common_to_pages(where: Neighbours, day: Day) -> dict[str, Any]:
+    """What each page of a day is made of beside its operations."""
+    return {
+        "day": day.date,
+        "zone": day.zone.key,
+        "total": day.total,
+        "failed": day.failed,
+        "tools": day.tools,
+        "links": where.links(day.tools),
+        "pages": [where.page(number) for number in range(1, pages_of(day.total) + 1)],
+        "timeline": Svg(inline(day_timeline(day.operations, day.date, day.zone))) if day.total else None,
+        "failures": list(_failures(where, day)),
+    }
+
+
+def pages_of(operations: int) -> int:
+    """How many pages a day has; one where nothing ran."""
+    return max(1, -(-operations // MOST_ON_A_PAGE))
+
+
+def page_of(place: int) -> int:
+    """The page of the operation that has so many before it on its day."""
+    return place // MOST_ON_A_PAGE + 1
+
+
+def page_of_day(day: date, place: int) -> str:
+    """2023-06-15-2.html: the page, among all reports, of the operation that has so many before it on its day."""
+    return Neighbours(day, str(day)).page(page_of(place))
+
+
+def page_ending(number: int) -> str:
+    """The first page is 2023-06-15.html, the others are 2023-06-15-2.html and so on."""
+    return f"-{number}.html" if number > 1 else ".html"
 
 
 def daily_json(where: Neighbours, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
     """The day as one JSON object, an entry per line: the same entries make the same bytes."""
-    tools = _tools(entries)
+    day = day_of(where.day, entries, zone)
+    lines = ",\n".join(ascii_json(entry.to_json()) for entry in entries)
+    return f"{json_start(day)}{lines}{json_end(where, day)}"
+
+
+def json_start(day: Day) -> str:
+    """What comes before the entries."""
     head = {
-        "day": str(where.day),
-        "timezone": zone.key,
-        "operations": len(entries),
-        "failed": sum(not entry.success for entry in entries),
-        "tools": tools,
+        "day": str(day.date),
+        "timezone": day.zone.key,
+        "operations": day.total,
+        "failed": day.failed,
+        "tools": day.tools,
     }
-    start = _ASCII_JSON.encode(head)[:-1]
-    lines = ",\n".join(_ASCII_JSON.encode(entry.to_json()) for entry in entries)
-    links = _ASCII_JSON.encode({"HTML": where.name("html")} | dict(where.links(tools)))
-    return f'{start},"entries":[\n{lines}\n],"links":{links}}}\n'
+    return f'{ascii_json(head)[:-1]},"entries":[\n'
 
 
-def _ending(number: int) -> str:
-    return f"-{number}.html" if number > 1 else ".html"
+def json_end(where: Neighbours, day: Day) -> str:
+    """What comes after the entries."""
+    links = ascii_json({"HTML": where.name("html")} | dict(where.links(day.tools)))
+    return f'\n],"links":{links}}}\n'
 
 
-def _tools(entries: Sequence[LogEntry]) -> list[str]:
-    return list(dict.fromkeys(entry.tool_name for entry in entries))
+def page_operation(entry: LogEntry, operation: Operation) -> PageOperation:
+    """From what the report shows of it."""
+    return PageOperation(
+        id=entry.operation_id,
+        time=operation.time,
+        tool=operation.tool,
+        name=operation.name,
+        success=operation.success,
+        facts=[*operation.facts, *_ground(entry)],
+        texts=list(_texts(entry)),
+        command=shell_line(entry.command) if entry.command else None,
+    )
 
 
-def _failures(
-    where: Neighbours, parts: Sequence[Sequence[LogEntry]], zone: ZoneInfo
-) -> Iterator[tuple[str, str, str, str]]:
-    """(address, time, name, error) of each."""
-    for number, part in enumerate(parts, 1):
-        page = where.page(number) if number > 1 else ""
-        for entry in part:
-            if not entry.success:
-                error = shown(cause(entry.error_message) or NO_ERROR_TEXT)
-                name = f"{entry.tool_name} {entry.operation}"
-                yield f"{page}#{entry.operation_id}", _time(entry, zone), name, error
-
-
-def _operation(entry: LogEntry, zone: ZoneInfo, again: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "id": entry.operation_id,
-        "time": _time(entry, zone),
-        "tool": entry.tool_name,
-        "name": entry.operation,
-        "success": entry.success,
-        "facts": [*facts(entry), *when_run_again(entry, again), *_ground(entry)],
-        "texts": list(_texts(entry)),
-        "command": shell_line(entry.command) if entry.command else None,
-    }
-
-
-def _time(entry: LogEntry, zone: ZoneInfo) -> str:
-    return entry.timestamp.astimezone(zone).time().isoformat("seconds")
+def _failures(where: Neighbours, day: Day) -> Iterator[tuple[str, str, str, str]]:
+    """(address, time, name, error) of the first."""
+    for failure, place in zip(day.failures, day.places_of_failures(), strict=True):
+        page = where.page(page_of(place)) if place >= MOST_ON_A_PAGE else ""
+        name = f"{failure.tool_name} {failure.operation}"
+        error = shown(cause(failure.error_message) or NO_ERROR_TEXT)
+        yield f"{page}#{failure.operation_id}", clock(failure.timestamp, day.zone), name, error
 
 
 def _ground(entry: LogEntry) -> list[tuple[str, str]]:
     """Who ran it, and on which code."""
-    dirty = {True: "uncommitted changes", False: "clean", None: None}[entry.git_dirty]
+    dirty = _DIRTY[entry.git_dirty]
     found = [
         ("User", entry.user_name),
         ("Branch", entry.git_branch),
@@ -162,7 +197,7 @@ def _texts(entry: LogEntry) -> Iterator[tuple[str, str]]:
 
 def _lines(values: Mapping[str, Any]) -> str:
     """JSON with a line per name. (`indent` would be ten times slower.)"""
-    lines = ",\n".join(f"  {_JSON.encode(name)}: {_JSON.encode(value)}" for name, value in values.items())
+    lines = ",\n".join([f"  {json_text(name)}: {json_text(value)}" for name, value in values.items()])
     return f"{{\n{lines}\n}}"
 
 

@@ -34,6 +34,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "figure.facecolor": PAPER,
+    "hatch.linewidth": 0.9,
     "svg.fonttype": "none",
 }
 
@@ -63,7 +64,7 @@ def as_svg(figure: Figure, title: str, words: str) -> str:
     FigureCanvasSVG(figure)
     figure.savefig(made, format="svg", metadata=nothing)
     text = made.getvalue()
-    text = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<svg") :])
+    text = re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
     text = re.sub(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>", "", text, count=1)  # its rule is for all of a page
     head = f'role="img" fill="{INK}" stroke-linejoin="round" stroke-linecap="butt"'
     alternative = f"<title>{escape(title)}</title>\n <desc>{escape(words)}</desc>"

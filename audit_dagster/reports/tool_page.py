@@ -19,7 +19,7 @@ def tool_files(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> 
     facts = tool_facts(monday, tool_name, rows, zone)
     pictures = {
         "days": charts.operations_per_day(days, rows.per_day),
-        "durations": charts.duration_spread(facts["spread"]),
+        "durations": charts.duration_spread(tool_name, facts["spread"]),
         "calendar": charts.calendar(calendar_days(monday), rows.calendar),
     }
     page = render(

@@ -9,13 +9,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from audit_dagster.render import render
-from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
-from audit_dagster.reports.weekly import causes, mean_before, span_of_week, trend
+from audit_dagster.reports.weekly import causes, mean_before, most_frequent, span_of_week, trend
 
 Rows = Sequence[dict[str, Any]]
 
 BOUNDS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36_000.0)  # seconds
 _BUCKETS = ("< 10 ms", "< 0.1 s", "< 1 s", "< 10 s", "< 1 min", "< 10 min", "< 1 h", "< 10 h", "longer")
+_NONE: dict[str, Any] = {"operations": 0, "failed": 0, "p50": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,6 @@ class ToolRows:
     per_day: Rows
     users: Rows
     parameters: Rows
-    failures: Rows
     calendar: Rows
     kinds: Rows
     failing_parameters: Rows
@@ -42,24 +41,25 @@ def tool_report(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) ->
 
 def tool_facts(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> dict[str, Any]:
     """What every form of the report says, by the names of its templates."""
-    before = rows.previous_usage["operations"] if rows.previous_usage else 0
-    now = rows.usage["operations"] if rows.usage else 0
-    usual = mean_before(monday, rows.calendar)["operations"]
+    now, previous = rows.usage or _NONE, rows.previous_usage or _NONE
+    usual = mean_before(monday, rows.calendar)
     return {
         **span_of_week(monday, zone),
         "tool_name": tool_name,
         "usage": rows.usage,
-        "before": before,
-        "trend": trend(now, before),
+        "previous": previous,
+        "operations_trend": trend(now["operations"], previous["operations"]),
+        "failed_trend": trend(now["failed"], previous["failed"]),
+        "median_trend": trend(now["p50"], previous["p50"]) if now["p50"] and previous["p50"] else "",
+        "usual": usual,
+        "usual_trend": trend(now["operations"], usual["operations"]),
+        "usual_failed_trend": trend(now["failed"], usual["failed"]),
         "days": rows.per_day,
         "users": rows.users,
         "parameters": rows.parameters,
-        "failures": [{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
-        "usual": usual,
-        "usual_trend": trend(now, usual),
         "spread": _spread(rows.buckets),
         "failing_parameters": rows.failing_parameters,
-        "causes": causes(rows.kinds),
+        **most_frequent(causes(rows.kinds)),
         "code": rows.code,
     }
 
@@ -68,8 +68,7 @@ def _spread(buckets: Rows) -> list[dict[str, Any]]:
     """A row for each length of time from the shortest to the longest that there were."""
     counts = {row["bucket"]: row for row in buckets}
     places = range(min(counts), max(counts) + 1) if counts else ()
-    none = {"operations": 0, "failed": 0}
     return [
-        {"label": _BUCKETS[place], **{name: counts.get(place, none)[name] for name in ("operations", "failed")}}
+        {"label": _BUCKETS[place], **{name: counts.get(place, _NONE)[name] for name in ("operations", "failed")}}
         for place in places
     ]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from audit_dagster.alerts import fingerprint
+from audit_dagster.failures import NO_ERROR_TEXT, cause, wording
 from audit_dagster.render import render
-from audit_dagster.reports.daily import NO_ERROR_TEXT, cause
 from audit_dagster.reports.windows import week_name
 
 Rows = Sequence[dict[str, Any]]
@@ -19,7 +17,6 @@ Rows = Sequence[dict[str, Any]]
 CALENDAR_WEEKS = 26
 WEEKS_BEFORE = 8
 _MOST_CAUSES = 50
-_MOST_CHANGES = 5
 _LACKING = {
     "no_command": "no command",
     "no_commit": "no commit",
@@ -39,11 +36,11 @@ class WeekRows:
     previous_tools: Rows
     per_day: Rows
     users: Rows
-    failures: Rows
     reproducibility: Rows
     calendar: Rows
     kinds: Rows
     slowest: Rows
+    changes: Rows
     user_tools: Rows
 
 
@@ -67,13 +64,13 @@ def week_facts(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, Any]:
         "days": _days(monday, rows.per_day),
         "users": rows.users,
         "reproducibility": [{**row, "reasons": _reasons(row)} for row in rows.reproducibility],
-        "failures": [{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
+        "score": _score(rows.reproducibility),
         "usual": usual,
         "usual_trend": trend(rows.totals["operations"], usual["operations"]),
         "usual_failed_trend": trend(rows.totals["failed"], usual["failed"]),
-        "causes": causes(rows.kinds),
+        **most_frequent(causes(rows.kinds)),
         "slowest": rows.slowest,
-        "changes": _changed_durations(rows.tools, rows.previous_tools),
+        "changes": [{**row, "trend": trend(row["p50"], row["before"])} for row in rows.changes],
         "user_tools": rows.user_tools,
     }
 
@@ -101,7 +98,7 @@ def causes(kinds: Rows) -> list[dict[str, Any]]:
     """The week's failures by cause, the most frequent first; `is_new` where none of the eight weeks before had it."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in kinds:
-        key = row["tool_name"], row["operation"], fingerprint.cause(row["error_message"])
+        key = row["tool_name"], row["operation"], wording(row["error_message"])
         found.setdefault(key, []).append(row)
     made = []
     for (tool_name, operation, _), group in found.items():
@@ -120,30 +117,34 @@ def causes(kinds: Rows) -> list[dict[str, Any]]:
                 }
             )
     made.sort(key=lambda row: (-row["failures"], row["tool_name"], row["operation"], row["error_message"]))
-    return made[:_MOST_CAUSES]
+    return made
+
+
+def most_frequent(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The causes that a document shows, how many it leaves out, and how many of all are new."""
+    return {
+        "causes": found[:_MOST_CAUSES],
+        "causes_left_out": max(len(found) - _MOST_CAUSES, 0),
+        "new_causes": sum(row["is_new"] for row in found),
+    }
 
 
 def trend(now: float, before: float) -> str:
-    """+25.0%, -10.0%, `same`, or `new` where there was nothing before."""
+    """+1,225.0%, -10.0%, `same`, or `new` where there was nothing before."""
     if now == before:
         return "same"
-    return f"{100 * (now - before) / before:+.1f}%" if before else "new"
+    return f"{100 * (now - before) / before:+,.1f}%" if before else "new"
 
 
-def _changed_durations(tools: Rows, previous_tools: Rows) -> list[dict[str, Any]]:
-    """The tools whose median duration changed most since the week before, by the factor."""
-    before = {row["tool_name"]: row["p50"] for row in previous_tools}
-    both = [(row, before.get(row["tool_name"])) for row in tools]
-    changed = [(row, old) for row, old in both if row["p50"] and old and row["p50"] != old]
-    changed.sort(key=lambda pair: (-abs(math.log(pair[0]["p50"] / pair[1])), pair[0]["tool_name"]))
-    return [
-        {"tool_name": row["tool_name"], "p50": row["p50"], "before": old, "trend": trend(row["p50"], old)}
-        for row, old in changed[:_MOST_CHANGES]
-    ]
+def _score(reproducibility: Rows) -> dict[str, Any]:
+    """The week's days together."""
+    names = ("operations", "reproducible", "reproduced", "differing", "broken", *_LACKING)
+    whole = {name: sum(row[name] for row in reproducibility) for name in names}
+    return {**whole, "reasons": _reasons(whole)}
 
 
 def _reasons(row: dict[str, Any]) -> list[str]:
-    """Why operations of a day could not be run again elsewhere, with how many there are of each."""
+    """Why operations could not be run again elsewhere, with how many there are of each."""
     return [f"{text}: {row[name]}" for name, text in _LACKING.items() if row[name]]
 
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from audit_dagster.entry import utc_text
 from audit_dagster.render import Svg, file_name, render
 from audit_dagster.reports import charts
+from audit_dagster.reports.daily_page import page_of_day
 from audit_dagster.reports.weekly import WeekRows, calendar_days, week_facts
 from audit_dagster.reports.windows import week_name
 
@@ -23,8 +24,11 @@ def _plain(value: object) -> str:
 _JSON = json.JSONEncoder(default=_plain, indent=1)
 
 
-def weekly_files(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, str]:
-    """The texts by what their files' names add to the week's: `.html`, `.json`, `-days.svg`, …"""
+def weekly_files(monday: date, rows: WeekRows, zone: ZoneInfo, among_others: bool = True) -> dict[str, str]:
+    """The texts by what their files' names add to the week's: `.html`, `.json`, `-days.svg`, …
+
+    Among all other documents, in AUDIT_REPORTS_DIR, the page links to the site's.
+    """
     days = [monday + timedelta(days=offset) for offset in range(7)]
     pictures = {
         "days": charts.operations_per_day(days, rows.per_day),
@@ -32,12 +36,14 @@ def weekly_files(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, str]
         "calendar": charts.calendar(calendar_days(monday), rows.calendar),
     }
     facts = week_facts(monday, rows, zone)
-    tools = {row["tool_name"] for row in (*rows.tools, *facts["causes"])}
+    tools = {row["tool_name"] for row in rows.tools}
     page = render(
         "weekly_summary.html.j2",
         **facts,
+        among_others=among_others,
         week_before=week_name(monday - timedelta(weeks=1)),
         week_after=week_name(monday + timedelta(weeks=1)),
+        page_of_day=page_of_day,
         folders={name: file_name(name) for name in tools},
         charts={name: Svg(charts.inline(svg)) for name, svg in pictures.items()},
     )

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
 from typing import NamedTuple
@@ -37,8 +37,13 @@ _EXACT_WORDS = (
 _LEADS_UP = re.compile(r"(?:\.{1,2}/+)*\.\.(?:/|$)")
 
 
-def reproduction_script(plan: Plan, generated: datetime, config: ScriptConfig) -> str:
-    """The script. Times are shown in the zone of `generated`, in UTC where it has none."""
+def reproduction_script(
+    plan: Plan, generated: datetime, config: ScriptConfig, track: Callable[[Iterable[Step]], Iterable[Step]] = iter
+) -> str:
+    """The script. Times are shown in the zone of `generated`, in UTC where it has none.
+
+    The steps go through `track`, which may tell how far they are.
+    """
     zone = generated.tzinfo or UTC
     patches = {step.patch.sha256: step.patch.content for step in plan.steps if step.patch and step.patch.content}
     patched = {digest: patched_paths(content) for digest, content in patches.items()}
@@ -48,7 +53,7 @@ def reproduction_script(plan: Plan, generated: datetime, config: ScriptConfig) -
         span=[moment.astimezone(zone).date() for moment in (plan.start, plan.end) if moment is not None],
         plan_id=plan_id(plan),
         total=len(plan.steps),
-        steps=(_written(step, zone, patched) for step in plan.steps),
+        steps=(_written(step, zone, patched) for step in track(plan.steps)),
         any_commit="1" if any(step.commit for step in plan.steps) else "",
         left_out=[
             {"title": _title(left.entry), "started": _moment(left.entry, zone), "reason": left.reason}

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from audit_dagster.store.query import append, keep_patch
 if TYPE_CHECKING:
     from psycopg import Connection
 
+Track = Callable[[Iterable[Path]], Iterable[Path]]
 BATCH = 200
 QUARANTINE = "quarantine"
 DIED = "the process ended before the operation finished"
@@ -63,28 +64,28 @@ class _Held:
     entry: LogEntry
 
 
-def drain(settings: Settings) -> Drained:
-    """Store every finished or abandoned operation of the spool.
+def drain(settings: Settings, track: Track = iter) -> Drained:
+    """Store every finished or abandoned operation of the spool. Its files go through `track`, which may tell how far.
 
     Where a drainer is at work already, waits until it has stored what has ended by now. Raises DatabaseError where the
     database cannot be reached, or that drainer takes very long, and AuditError where the spool belongs to another user;
     the spool is then as it was.
     """
     try:
-        return _drain(settings)
+        return _drain(settings, track)
     except OSError as error:
         message = f"the spool {settings.spool_dir} cannot be used: {error}: give it to the user who runs the tools"
         raise AuditError(message) from error
 
 
-def _drain(settings: Settings) -> Drained:
+def _drain(settings: Settings, track: Track) -> Drained:
     drained = Drained()
     deadline = time.monotonic() + _PATIENCE_SECONDS
     ended = [path for path in waiting(settings.spool_dir) if _has_ended(path)]
     while has_work(settings.spool_dir):
         try:
             with _only_drainer(settings.spool_dir):
-                _drain_locked(settings, drained)
+                _drain_locked(settings, drained, track)
                 break
         except BlockingIOError:
             if not any(path.exists() for path in ended):
@@ -130,7 +131,7 @@ def _drain_until_quiet(settings: Settings) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _drain_locked(settings: Settings, drained: Drained) -> None:
+def _drain_locked(settings: Settings, drained: Drained, track: Track = iter) -> None:
     import psycopg
 
     _remove_old_drafts(settings.spool_dir)
@@ -140,12 +141,12 @@ def _drain_locked(settings: Settings, drained: Drained) -> None:
                 connection.execute(_STATEMENT_TIMEOUT)
             operations = waiting(settings.spool_dir)  # before the patches: one that comes now may bring its own
             _store_patches(connection, settings.spool_dir, drained)
-            _store_operations(connection, operations, drained)
+            _store_operations(connection, track(operations), drained)
     except psycopg.Error as error:
         raise DatabaseError(f"the database went away: {' '.join(str(error).split())}") from error
 
 
-def _store_operations(connection: Connection[Any], operations: list[Path], drained: Drained) -> None:
+def _store_operations(connection: Connection[Any], operations: Iterable[Path], drained: Drained) -> None:
     held: list[_Held] = []
     for path in operations:
         taken = _take(path, drained)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from audit_dagster.errors import DatabaseAwayError, DatabaseError
 if TYPE_CHECKING:
     from psycopg import Connection
 
+_ROWS_AT_ONCE = 500
 _FOLDER = Path(__file__).parent / "queries"
 Row = dict[str, Any]
 
@@ -34,13 +36,36 @@ def fetch_entries(connection: Connection[Any], name: str, **parameters: Any) -> 
     return [entry_from_row(row) for row in _rows(connection, name, parameters)]
 
 
-def _rows(connection: Connection[Any], name: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
-    import psycopg
+def stream_entries(connection: Connection[Any], name: str, **parameters: Any) -> Generator[LogEntry, None, None]:
+    """As `fetch_entries`, with only some hundred rows in memory. Only within `snapshot`."""
     from psycopg.rows import dict_row
 
+    with _answered(connection, name), connection.cursor(name, row_factory=dict_row) as cursor:
+        cursor.itersize = _ROWS_AT_ONCE
+        yield from map(entry_from_row, cursor.execute(sql(name), parameters))
+
+
+@contextmanager
+def snapshot(connection: Connection[Any]) -> Iterator[None]:
+    """All queries of the block see the same rows, whatever is stored meanwhile. Raises DatabaseError."""
+    with _answered(connection, "snapshot"), connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+def _rows(connection: Connection[Any], name: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
+    from psycopg.rows import dict_row
+
+    with _answered(connection, name), connection.cursor(row_factory=dict_row) as cursor:
+        yield from cursor.execute(sql(name), parameters)
+
+
+@contextmanager
+def _answered(connection: Connection[Any], name: str) -> Iterator[None]:
+    import psycopg
+
     try:
-        with connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.execute(sql(name), parameters)
+        yield
     except (psycopg.Error, UnicodeError) as error:
         if connection.closed:
             raise DatabaseAwayError(f"the database went away during '{name}': {_first_line(error)}") from error

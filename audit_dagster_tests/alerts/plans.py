@@ -48,7 +48,7 @@ NAMES = (
     *("note_telling", "put_off_telling", "note_digest", "add_message", "claim_target", "next_message"),
     *("mark_message_sent", "mark_message_failed", "success_before", "durations_before", "begin_look", "new_successes"),
     *("note_successes", "incidents_to_resolve", "resolve_incidents", "next_resolution", "days_of_tools"),
-    *("deliveries_stuck", "alert_incidents", "acknowledge_incident", "incident_fingerprint"),
+    *("deliveries_stuck", "targets_down", "alert_incidents", "acknowledge_incident", "incident_fingerprint"),
 )
 # They write one row, or all of a table that has a handful.
 SMALL = {"hold_new_causes", "use_targets", "end_look", "open_incident", "alert_mutes", "beat_heart", "mute", "unmute"}

@@ -61,6 +61,38 @@ def test_list_and_acknowledge(connection: Connection, settings: Settings) -> Non
     assert "there is no open incident 1" in refused.stderr
 
 
+def test_list_says_which_target_is_down(
+    connection: Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "hunter2")
+    with receiving() as slack:
+        slack.mode = "fail"
+        monkeypatch.setenv("AUDIT_ALERT_URLS", slack.url)
+        fail(connection, "turf")
+        now = datetime.now(UTC)
+        assert [attempt.target for attempt in send_alerts(connection, Settings.load(), lambda: now).sent] == [
+            *("webhook+http://127.0.0.1", "file")
+        ]
+        connection.execute("UPDATE alert_messages SET created_at = '2026-11-22 08:00 UTC'")
+        listed = alerts("list")
+        assert (listed.returncode, len(listed.stdout.splitlines())) == (0, 1)
+        assert listed.stderr == (
+            "Target 'webhook+http://127.0.0.1' is down: 1 of its messages waiting since 2026-11-22 08:00:00 (UTC), "
+            f"1 failed attempts, the next at {now + timedelta(minutes=1):%Y-%m-%d %H:%M:%S}. "
+            "Last error: 127.0.0.1 answered 500\n"
+        )
+        connection.execute("UPDATE alert_targets SET busy_until = now()")
+        assert "the next is due. Last" in alerts("list").stderr
+        (form,) = json.loads(alerts("list", "--json").stdout)
+        assert form["tool_name"] == "turf"
+        header, row = alerts("list", "--csv").stdout.splitlines()
+        assert header == "id,state,last_seen,happened,tool_name,operation,error_message"
+        assert row.endswith(",1,turf,extract,broken")
+        slack.mode = "take"
+        assert kinds(connection) == ["first seen"]
+        assert alerts("list").stderr == ""
+
+
 def test_muted_is_counted_and_not_told(connection: Connection, settings: Settings) -> None:
     assert "Muted 'sandbox-*' until " in alerts("mute", "sandbox-*", "--for", "2d").stdout
     fail(connection, "sandbox-1")

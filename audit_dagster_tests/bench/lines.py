@@ -17,7 +17,7 @@ from audit_dagster.report_service import ReportService
 from audit_dagster.reports.windows import day_window
 from audit_dagster.store.connect import open_connection
 from audit_dagster.store.query import fetch_entries, sql
-from audit_dagster_tests.bench import operation
+from audit_dagster_tests.bench import operation, reports
 from audit_dagster_tests.bench.measure import Line, Target, clocked, cpus, interleaved, peak, process, told, walls
 from audit_dagster_tests.bench.world import World, recording_to, wait_until_drained
 from audit_dagster_tests.reproduction.lab import Repository, make_script, step
@@ -60,6 +60,8 @@ print(time.perf_counter() - began)
 _ORIGINAL_IN_A_LOOP, _ORIGINAL_WITH_CONNECTION = 0.0135, 0.030
 # Its script of 1,000 steps: seconds, and megabytes.
 _ORIGINAL_SCRIPT, _ORIGINAL_MB = 0.14, 187
+# Its newest 20 of 1,000,000 rows, on two cores: seconds, and megabytes.
+_ORIGINAL_RECENT, _ORIGINAL_RECENT_MB = 92, 9_500
 
 
 def recent_by_size(world: World) -> Iterator[Line]:
@@ -94,6 +96,10 @@ def recent_by_floor(world: World) -> Iterator[Line]:
     )
     yield Line("recent, the process: against bare click and psycopg", walls(ours), walls(floor), target)
     yield Line("recent, the process: embedded server, against bare", walls(ours_embedded), walls(floor), target)
+    original = "against the public original's with 1,000,000 rows, 2026-11-24"
+    used = peak(_RECENT, named, world.folder)
+    yield Line(f"recent, the process: {original}", walls(ours), _ORIGINAL_RECENT)
+    yield Line(f"recent, memory: {original}", used, _ORIGINAL_RECENT_MB, in_mb=True)
 
 
 def daily_report(world: World) -> Iterator[Line]:
@@ -282,6 +288,7 @@ ALL = (
     recorded_operations,
     reproduction_script,
     reproduction_step,
+    *reports.ALL,
     *operation.ALL,
 )
 __all__ = ["ALL"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
@@ -16,10 +16,9 @@ from audit_dagster.alert_service import alerts_due
 from audit_dagster.reports.windows import day_window
 from audit_dagster.settings import PostgresSettings
 from audit_dagster.store.connect import open_connection
-from audit_dagster.store.migrate import migrate
 from audit_dagster.store.query import append, sql
 from audit_dagster_tests.bench.measure import Line, Target, clocked, interleaved
-from audit_dagster_tests.bench.world import UNTIL, World, fill
+from audit_dagster_tests.bench.world import UNTIL, World, database_of
 from audit_dagster_tests.conftest import make_entry
 
 if TYPE_CHECKING:
@@ -136,19 +135,8 @@ def _write_again(world: World, file: Path) -> float:
     return clocked(lambda: (world.folder / "again.md").write_bytes(content))
 
 
-@contextlib.contextmanager
-def _year_of(world: World, name: str, rows: int) -> Iterator[PostgresSettings]:
-    """A database of its own with so many operations on 365 days; it is large, so it goes at the end."""
-    with open_connection(world.large) as connection:
-        connection.execute(f"CREATE DATABASE bench_{name}".encode())
-        place = world.large._replace(db=f"bench_{name}")
-        try:
-            with open_connection(place) as inside:
-                migrate(inside)
-                fill(inside, rows, max(1, rows // len(_DAYS)))
-            yield place
-        finally:
-            connection.execute(f"DROP DATABASE bench_{name} WITH (FORCE)".encode())
+def _year_of(world: World, name: str, rows: int) -> AbstractContextManager[PostgresSettings]:
+    return database_of(world, name, rows, max(1, rows // len(_DAYS)))
 
 
 ALL = (large_log, year_of_reports)

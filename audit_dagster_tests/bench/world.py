@@ -43,10 +43,24 @@ class Sizes:
     steps: int = 1_000
     observed: int = 10_000_000
     year: int = 1_000_000
+    day: int = 100_000
+    week: int = 1_000_000
 
 
 QUICK = Sizes(
-    2_000, 200, 100, processes=1, queries=3, reports=1, operations=3, files=20, steps=5, observed=5_000, year=500
+    large=2_000,
+    small=200,
+    per_day=100,
+    processes=1,
+    queries=3,
+    reports=1,
+    operations=3,
+    files=20,
+    steps=5,
+    observed=5_000,
+    year=500,
+    day=100,
+    week=700,
 )
 
 
@@ -109,6 +123,22 @@ def _new_database(place: PostgresSettings, name: str) -> PostgresSettings:
     with open_connection(place) as connection:
         connection.execute(f"CREATE DATABASE bench_{name}".encode())
     return PostgresSettings(place.host, place.port, f"bench_{name}", place.user, place.password)
+
+
+@contextlib.contextmanager
+def database_of(
+    world: World, name: str, rows: int, per_day: int, until: datetime = UNTIL
+) -> Iterator[PostgresSettings]:
+    """A database of its own with so many operations; it may be large, so it goes at the end."""
+    with open_connection(world.large) as connection:
+        place = _new_database(world.large, name)
+        try:
+            with open_connection(place) as inside:
+                migrate(inside)
+                fill(inside, rows, per_day, until)
+            yield place
+        finally:
+            connection.execute(f"DROP DATABASE bench_{name} WITH (FORCE)".encode())
 
 
 def _clean_environment() -> dict[str, str]:

@@ -111,14 +111,14 @@ def test_a_day_that_cannot_be_rendered(
 ) -> None:
     """Whatever a row may hold that a report cannot take."""
     store(make_entry(tool_name="poison"), make_entry(timestamp=datetime(2023, 6, 16, tzinfo=UTC)))
-    real = daily.daily_report
+    real = daily.operation_of
 
-    def daily_report(day: Any, entries: list[LogEntry], *rest: Any) -> str:
-        if any(entry.tool_name == "poison" for entry in entries):
+    def operation_of(entry: LogEntry, *rest: Any) -> Any:
+        if entry.tool_name == "poison":
             raise ZeroDivisionError("half of nothing")
-        return real(day, entries, *rest)
+        return real(entry, *rest)
 
-    monkeypatch.setattr(daily, "daily_report", daily_report)
+    monkeypatch.setattr(daily, "operation_of", operation_of)
     backfill(instance, "2023-06-14", "2023-06-16")
     assert status(instance, REPORT) == ({"2023-06-14", "2023-06-16"}, {"2023-06-15"})
 

@@ -21,6 +21,7 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.scheduler.instigation import TickStatus
 
 from audit_dagster.definitions import defs
+from audit_dagster.defs.site import reports_site
 from audit_dagster.entry import LogEntry
 from audit_dagster.render import file_name
 from audit_dagster.settings import Settings
@@ -67,7 +68,7 @@ class Automation:
         self._cursor = result.cursor
         keys = {
             key.to_user_string(): result.get_requested_partitions(key)
-            for key in defs.resolve_asset_graph().get_all_asset_keys()
+            for key in defs.resolve_asset_graph().get_all_asset_keys() - {reports_site.key}  # test_site_asset.py
         }
         return {name: {str(key) for key in found} for name, found in keys.items() if found}
 
@@ -94,14 +95,14 @@ def test_nothing_new_asks_for_nothing(automation: Automation) -> None:
     assert automation.observed() == NOTHING
 
 
-def test_a_late_row_asks_for_its_day_its_week_and_its_tool(automation: Automation, store: Store) -> None:
-    store(make_entry(timestamp=MONDAY, tool_name="plot"))
+def test_a_late_row_asks_for_its_day_and_the_weeks_that_show_it(automation: Automation, store: Store) -> None:
+    store(make_entry(timestamp=MONDAY + WEEK, tool_name="plot"))
     assert automation.observed() == {
-        "daily_report": {"2023-06-05"},
-        "reproduction_script": {"2023-06-05"},
+        "daily_report": {"2023-06-12"},
+        "reproduction_script": {"2023-06-12"},
         # The next week's documents compare with it.
-        "weekly_summary": {"2023-06-05", "2023-06-12"},
-        "tool_stats": {"plot|2023-06-05", "plot|2023-06-12"},
+        "weekly_summary": {"2023-06-12", "2023-06-19"},
+        "tool_stats": {"plot|2023-06-12", "plot|2023-06-19"},
     }
     assert automation.tick() == NOTHING
     assert automation.observed() == NOTHING
@@ -117,8 +118,20 @@ def test_thirty_days_offline(automation: Automation, store: Store) -> None:
         "daily_report": made,
         "reproduction_script": made,
         "weekly_summary": set(WEEKS),
-        "tool_stats": {f"plot|{week}" for week in WEEKS} | {"extract|2023-03-27"},
+        "tool_stats": {f"{tool}|{week}" for tool in ("plot", "extract") for week in WEEKS} | {"extract|2023-03-27"},
     }
+    assert automation.observed() == NOTHING
+
+
+def test_a_calendar_shows_twenty_six_weeks(automation: Automation, store: Store, instance: dg.DagsterInstance) -> None:
+    """Also those of weeks in which nothing ran, where a backfill made the document."""
+    report_made(instance, "weekly_summary", "2023-11-27", "2023-12-04")
+    report_made(instance, "tool_stats", "plot|2023-11-27", "plot|2023-12-04", "extract|2023-11-27")
+    assert automation.tick() == NOTHING
+    store(make_entry(timestamp=MONDAY, tool_name="plot"))
+    asked = automation.observed()
+    assert asked["weekly_summary"] == {*WEEKS, "2023-11-27"}
+    assert asked["tool_stats"] == {f"plot|{week}" for week in (*WEEKS, "2023-11-27")}
     assert automation.observed() == NOTHING
 
 
@@ -208,6 +221,7 @@ def test_a_real_daemon(settings: Settings, store: Store, tmp_path: Path) -> None
         wait_for_ticks(instance, 2)
         assert made_again(instance) == expected
         assert len(instance.get_backfills()) <= 2, "one, or two where a tick comes between the two observations"
+    assert (settings.reports_dir / "index.html").is_file(), "made after the others, without being asked for"
     assert sorted(path.name for path in (settings.reports_dir / "daily").iterdir()) == [
         f"2023-06-{day}.{ending}" for day in ("05", "12") for ending in ("html", "json", "md")
     ]

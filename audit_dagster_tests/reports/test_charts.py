@@ -16,6 +16,7 @@ from audit_dagster.reports.drawing import label
 from audit_dagster_tests.conftest import make_entry
 
 SVG = "{http://www.w3.org/2000/svg}"
+PATTERN = {f"{SVG}pattern"}
 ZONE = ZoneInfo("UTC")
 DAY = date(2023, 6, 15)
 MIDNIGHT = datetime(2023, 6, 15, tzinfo=UTC)
@@ -29,7 +30,7 @@ EMPTY: dict[str, Callable[[], str]] = {
     "timeline": lambda: charts.day_timeline([], DAY, ZONE),
     "days": lambda: charts.operations_per_day(WEEK, []),
     "durations": lambda: charts.durations([]),
-    "spread": lambda: charts.duration_spread([]),
+    "spread": lambda: charts.duration_spread("decode", []),
     "calendar": lambda: charts.calendar(CALENDAR, []),
 }
 
@@ -64,7 +65,8 @@ def test_a_hostile_name_is_text(name: str) -> None:
         svg.encode("utf-8")
         root = ElementTree.fromstring(svg)  # noqa: S314 - our own
         same = ElementTree.fromstring(ordinary[kind])  # noqa: S314 - our own
-        assert {element.tag for element in root.iter()} == {element.tag for element in same.iter()}
+        # A hatch is a `pattern`, and some tools have none.
+        assert {element.tag for element in root.iter()} - PATTERN == {element.tag for element in same.iter()} - PATTERN
         assert not [key for element in root.iter() for key in element.attrib if key.startswith("on")]
         assert len(max(texts(svg), key=len)) <= 90
         assert "<script" not in charts.inline(svg)
@@ -98,7 +100,7 @@ def test_the_words_have_the_numbers() -> None:
         charts.operations_per_day(WEEK, per_day)
     )
     said = words(charts.durations([{"tool_name": "plot", "p50": 0.5, "p95": 70.0}]))
-    assert said == "Median and p95 of each tool. plot: median 0.500s, p95 70.0s."
+    assert said == "Median and p95 of each tool. plot: median 500 ms, p95 1 min 10 s."
     said = words(charts.calendar(CALENDAR, [{"day": WEEK[0], "operations": 7, "failed": 2}]))
     assert said.startswith("the 26 weeks: 7 operations, 2 failed. 2022-W51: 0 operations")
     assert said.endswith("2023-W24: 7 operations, 2 failed.")
@@ -153,6 +155,23 @@ def test_colours_depend_on_the_name_only() -> None:
     names = [f"tool-{number}" for number in range(100)]
     assert [charts.colour_of(name) for name in names] == [charts.colour_of(name) for name in names]
     assert {charts.colour_of(name) for name in names} == {"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9"}
+
+
+def test_tools_of_one_colour_differ_in_their_hatch() -> None:
+    names = [f"tool-{number}" for number in range(200)]
+    of_one_colour = [name for name in names if charts.colour_of(name) == "#0072b2"][:5]
+    filled = charts.fills(reversed(of_one_colour))
+    assert {colour for colour, _ in filled.values()} == {"#0072b2"}
+    assert len(set(filled.values())) == 5
+    assert filled == charts.fills(of_one_colour)
+    alone = [charts.fills([name])[name] for name in names]
+    assert len(set(alone)) == 25
+    assert [colour for colour, _ in alone] == [charts.colour_of(name) for name in names]
+    assert len(charts.fills(names)) == 200
+    per_day = [{"day": DAY, "tool_name": name, "operations": 3, "failed": 0} for name in of_one_colour]
+    svg = charts.operations_per_day(WEEK, per_day)
+    assert svg.count("<pattern") == 4
+    assert label(of_one_colour[0]) in texts(svg)
 
 
 def test_inside_a_page_the_ink_is_the_pages() -> None:

@@ -20,6 +20,8 @@ from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, ConfigurationError
 from audit_dagster.render import render, shell_line, visible
 from audit_dagster.report_service import ReportService
+from audit_dagster.reports import daily
+from audit_dagster.reports.daily import daily_report
 from audit_dagster.reports.daily_page import MOST_ON_A_PAGE, Neighbours, daily_json, daily_pages
 from audit_dagster.settings import Settings
 from audit_dagster_tests.conftest import make_entry
@@ -27,7 +29,7 @@ from audit_dagster_tests.reports.test_documents import HOSTILE_NOTE
 
 DAY = date(2023, 6, 15)
 ZONE = ZoneInfo("UTC")
-WHERE = Neighbours(DAY, str(DAY))
+WHERE = Neighbours(DAY, str(DAY), before=date(2023, 6, 14), after=date(2023, 6, 16))
 ODD = f'{HOSTILE_NOTE}</pre></details><script>alert(1)</script><img src=x onerror="alert(1)">\'"&amp;🙂```'
 
 
@@ -132,11 +134,125 @@ def test_all_forms_lie_beside_each_other_and_old_pages_go(
     made = {path.name: path.read_bytes() for path in folder.iterdir()}
     service.write_daily_report(connection, DAY)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == made
-    (path,) = service.generate_report(DAY, DAY, tmp_path / "logs", "sensing-data")
-    assert Path(path).name == f"{DAY}_sensing-data.md"
-    page = (tmp_path / "logs" / f"{DAY}_sensing-data.html").read_text("utf-8")
-    assert 'href="2023-06-14_sensing-data.html"' in page
-    assert "../" not in page
+
+
+def navigation(page: Path) -> list[str]:
+    return re.findall(r'<li><a href="([^"#]+)">', page.read_text("utf-8").split("</header>")[0])
+
+
+def test_a_folder_of_reports_links_the_days_that_are_in_it(
+    settings: Settings, store: Callable[..., list[LogEntry]], tmp_path: Path
+) -> None:
+    days = [date(2023, 6, 1), DAY, date(2023, 6, 30)]
+    store(*(make_entry(timestamp=datetime(day.year, day.month, day.day, 12, tzinfo=UTC)) for day in days))
+    paths = ReportService(settings).generate_report(days[0], days[-1], tmp_path / "logs", "sensing-data")
+    stems = [f"{day}_sensing-data" for day in days]
+    assert [Path(path).name for path in paths] == [f"{stem}.md" for stem in stems]
+    first, middle, last = (f"{stem}.html" for stem in stems)
+    for page, others in ((first, [middle]), (middle, [first, last]), (last, [middle])):
+        forms = [page.replace(".html", ending) for ending in (".md", ".json")]
+        assert navigation(tmp_path / "logs" / page) == [*others, *forms]
+    assert not (settings.reports_dir / "search").exists()
+
+
+def test_among_all_reports_the_first_day_has_none_before(
+    settings: Settings, connection: psycopg.Connection[Any]
+) -> None:
+    service = ReportService(settings._replace(start_date=DAY))
+    for day, first in ((DAY, "2023-06-16.html"), (date(2023, 6, 16), "2023-06-15.html")):
+        service.write_daily_report(connection, day)
+        found = navigation(settings.reports_dir / "daily" / f"{day}.html")
+        assert next(address for address in found if not address.startswith("..")) == first
+
+
+def test_a_long_day_is_written_as_it_is_rendered(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    """The service reads the rows in parts, and never has all of them."""
+    entries = store(
+        *(make_entry(success=number % 3 == 0, note="x" * 200) for number in range(MOST_ON_A_PAGE)),
+        *(odd_entry(tool_name=f"tool {number}") for number in range(5)),
+    )
+    document = ReportService(settings).write_daily_report(connection, DAY)
+    folder = settings.reports_dir / "daily"
+    report = daily_report(DAY, entries, ZONE)
+    made = {".md": report, ".json": daily_json(WHERE, entries, ZONE), **daily_pages(WHERE, entries, ZONE)}
+    assert {path.name for path in folder.iterdir()} == {f"{DAY}{ending}" for ending in made}
+    assert {ending: (folder / f"{DAY}{ending}").read_bytes().decode() for ending in made} == made
+    assert (document.operations, document.failed) == (1005, 671)
+    assert document.text == report[: report.rindex("\n", 0, 200_000) + 1] + "…\n"
+
+
+def test_the_first_failures_are_listed_and_the_others_counted() -> None:
+    entries = [make_entry(success=False) for _ in range(1201)]
+    page = daily_pages(WHERE, entries, ZONE)[".html"]
+    assert page.count('<li><a href="#') == 200
+    assert "<p>1,001 more failed. The pages of this day have them all among their operations, marked ✗.</p>" in page
+    assert "more failed" not in page_of(*entries[:200])
+
+
+def test_the_search_has_every_operation(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    start = datetime(2023, 6, 15, 11, 0, 1, tzinfo=UTC)
+    error = "Traceback (most recent call last):\n  …\nOSError: disk\tfull"
+    failed = make_entry(timestamp=start, success=False, error_message=error, note="n" * 400, parameters={"a": [1, "é"]})
+    late = start + timedelta(hours=9)
+    bare = make_entry(timestamp=late, tool_name='</script>"', operation="\x1b", user_name="")
+    store(failed, *(make_entry() for _ in range(MOST_ON_A_PAGE - 1)), bare)
+    service = ReportService(settings)
+    service.write_daily_report(connection, DAY)
+    text = (settings.reports_dir / "search" / f"{DAY}.js").read_text("ascii")
+    first, *others, last, end = text.splitlines()[1:]
+    further = f"OSError: disk\\u2409full \\u00b7 {'n' * 300} \\u00b7 " + '{\\"a\\": [1, \\"\\u00e9\\"]}'
+    assert text.startswith('auditDay("2023-06-15",[\n')
+    assert first == f'["11:00:01","sensing-data","extract","ada",0,"{failed.operation_id}",1,"{further}"],'
+    assert len(others) == MOST_ON_A_PAGE - 1
+    assert json.loads(last[:-1])[1:] == ['</script>"', "\u241b", "", 1, bare.operation_id, 2, ""]
+    assert end == "]);"
+    service.write_daily_report(connection, date(2023, 6, 16))
+    assert (settings.reports_dir / "search" / "2023-06-16.js").read_text("ascii") == 'auditDay("2023-06-16",[\n]);\n'
+
+
+def test_nothing_is_left_of_a_report_that_could_not_be_made(
+    settings: Settings,
+    connection: psycopg.Connection[Any],
+    store: Callable[..., list[LogEntry]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store(make_entry(), make_entry(tool_name="poison"))
+    service = ReportService(settings)
+    service.write_daily_report(connection, DAY)
+    folder = settings.reports_dir
+    made = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    store(make_entry())
+    real = daily.facts
+
+    def facts(entry: LogEntry) -> list[tuple[str, str]]:
+        return real(entry) if entry.tool_name != "poison" else [("", str(1 // 0))]
+
+    monkeypatch.setattr(daily, "facts", facts)
+    with pytest.raises(ZeroDivisionError):
+        service.write_daily_report(connection, DAY)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == made
+    monkeypatch.undo()
+    assert service.write_daily_report(connection, DAY).operations == 3
+
+
+def test_a_template_that_shows_no_operations_keeps_none_from_the_other_files(
+    settings: Settings,
+    connection: psycopg.Connection[Any],
+    store: Callable[..., list[LogEntry]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (entry,) = store(make_entry())
+    (tmp_path / "daily_report.md.j2").write_text("{{ total }} in all\n")
+    monkeypatch.setenv("AUDIT_TEMPLATES_DIR", str(tmp_path))
+    assert ReportService(settings).write_daily_report(connection, DAY).text == "1 in all\n"
+    form = json.loads((settings.reports_dir / "daily" / f"{DAY}.json").read_bytes())
+    assert [LogEntry.from_json(one) for one in form["entries"]] == [entry]
+    assert entry.operation_id in (settings.reports_dir / "daily" / f"{DAY}.html").read_text("utf-8")
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
@@ -170,3 +286,22 @@ def test_an_error_in_an_own_template_names_file_and_line(
     with pytest.raises(AuditError, match=r"^the template .*shell_hook\.sh\.j2, line 2: \S") as caught:
         render("shell_hook.sh.j2", day=datetime.now(UTC) + timedelta(0))
     assert "\n" not in str(caught.value)
+
+
+def test_a_link_to_an_operation_of_a_long_day_names_its_page(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    zone = "America/Chicago"
+    midnight = datetime(2023, 6, 15, tzinfo=ZoneInfo(zone))
+    moment = midnight + timedelta(hours=1)
+    first = make_entry(timestamp=midnight, duration_seconds=70.0)
+    others = [make_entry(timestamp=moment) for _ in range(MOST_ON_A_PAGE - 2)]  # one moment: their order is the log's
+    last, next_page = (make_entry(timestamp=moment, duration_seconds=length) for length in (80.0, 90.0))
+    store(make_entry(timestamp=midnight - timedelta(seconds=1)), first, *others, last, next_page)
+    ReportService(settings._replace(timezone=zone)).write_weekly_summary(connection, date(2023, 6, 12))
+    page = (settings.reports_dir / "weekly" / "2023-W24.html").read_text("utf-8")
+    assert re.findall(r'href="\.\./daily/(.*?)#(.*?)"', page)[:3] == [
+        ("2023-06-15-2.html", next_page.operation_id),
+        ("2023-06-15.html", last.operation_id),
+        ("2023-06-15.html", first.operation_id),
+    ]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from bisect import bisect_right
@@ -147,19 +148,25 @@ def users(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
     return sorted(made, key=lambda row: (-row["operations"], row["user_name"]))
 
 
-def failures(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
-    failed = [entry for entry in entries if not entry.success]
-    groups = grouped(failed, lambda entry: (entry.tool_name, entry.operation, entry.error_message or ""))
-    made = [
-        {
-            **dict(zip(("tool_name", "operation", "error_message"), key, strict=True)),
-            "failures": len(group),
-            "first_at": min(entry.timestamp for entry in group),
-            "last_at": max(entry.timestamp for entry in group),
-        }
-        for key, group in groups.items()
+def changes(entries: Sequence[LogEntry], before: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    medians = {name: usage_of_operations(group) for name, group in (("now", entries), ("before", before))}
+    both = medians["now"].keys() & medians["before"].keys()
+    found = [(key, *medians["now"][key], medians["before"][key][1]) for key in both]
+    changed = [row for row in found if row[2] and row[3] and row[2] != row[3]]
+    changed.sort(key=lambda row: (-abs(math.log(row[2]) - math.log(row[3])), row[0]))
+    return [
+        {"tool_name": key[0], "operation": key[1], "operations": count, "p50": now, "before": old}
+        for key, count, now, old in changed[:5]
     ]
-    return sorted(made, key=lambda row: (-row["failures"], -row["last_at"].timestamp(), row["tool_name"]))
+
+
+def usage_of_operations(entries: Sequence[LogEntry]) -> dict[tuple[str, str], tuple[int, float | None]]:
+    """How often each operation ran, and its median duration."""
+    made = {}
+    for key, group in grouped(entries, lambda entry: (entry.tool_name, entry.operation)).items():
+        known = [entry.duration_seconds for entry in group if entry.duration_seconds is not None]
+        made[key] = len(group), quantile(known, 0.5)
+    return made
 
 
 def parameters(entries: Sequence[LogEntry]) -> list[dict[str, Any]]:
@@ -271,11 +278,11 @@ def week_rows(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: Zon
         previous_tools=usage(before),
         per_day=per_day(entries, zone),
         users=users(entries),
-        failures=failures(entries),
         reproducibility=reproducibility(entries, zone),
         calendar=day_counts([*before, *entries], zone),
         kinds=failure_kinds(entries, before),
         slowest=slowest(entries),
+        changes=changes(entries, before),
         user_tools=user_tools(entries),
     )
 
@@ -293,7 +300,6 @@ def tool_rows(tool_name: str, entries: Sequence[LogEntry], before: Sequence[LogE
         per_day=per_day(entries, zone),
         users=users(entries),
         parameters=parameters(entries),
-        failures=failures(entries),
         calendar=day_counts([*before, *entries], zone),
         kinds=failure_kinds(entries, before),
         failing_parameters=failing_parameters(entries),
@@ -659,13 +665,14 @@ def test_a_weekly_summary_shows_every_text_in_its_cell() -> None:
     document = weekly_document(entries, [replace(entry, tool_name=f"{entry.tool_name}?") for entry in entries], ZONE)
     tokens = parsed(document)
     assert kinds(tokens) == CHARTS
-    totals, of_tools, days, people, failed, _, causes, slow, of_users = tables(tokens)
-    assert [len(table) for table in (totals, days)] == [4, 8]
+    totals, causes, days, of_tools, slow, people, of_users = tables(tokens)
+    assert [len(table) for table in (totals, days)] == [6, 8]
     everything = Counter(shown(text) for text in CORPUS)
-    for table, column in ((of_tools, 0), (people, 0), (failed, 1), (failed, 2), (failed, 3)):
+    for table, column in ((of_tools, 0), (people, 0)):
         assert Counter(row[column] for row in table[1:]) == everything
     assert [len(causes), len(slow), len(of_users)] == [51, 6, len(CORPUS) + 1]  # the service asks for fewer
-    some = Counter(row[column] for row in causes[1:] for column in (2, 3))
+    assert any(plain(token).endswith("rarer causes are left out.") for token in tokens if token.type == "inline")
+    some = Counter(row[column] for row in causes[1:] for column in (2, 3, 4))
     some += Counter(row[column] for row in slow[1:] for column in (0, 1, 2))
     assert some.keys() <= everything.keys()
     assert Counter(row[1] for row in of_users[1:]) == everything
@@ -681,13 +688,13 @@ def test_a_tool_report_shows_every_text_in_its_cell() -> None:
         document = tool_document(text, entries, [], ZONE)
         tokens = parsed(document)
         assert kinds(tokens) == CHARTS, text
-        assert sum(token.type == "heading_open" for token in tokens) == 13
+        assert sum(token.type == "heading_open" for token in tokens) == 10
         title = next(plain(token) for token in tokens if token.type == "inline")
         assert title == f"Tool Report - {visible(text)} - 2023-W24"
-        _, _, people, given_values, failed, _, causes, _ = tables(tokens)
+        totals, causes, _, _, _, given_values, people, _ = tables(tokens)
+        assert totals[1][1] == "2"
         assert people[1] == [shown(text), "2", "1"]
         assert given_values[1] == [shown(text), shown(text), "1", "0"]
-        assert failed[1][:3] == ["1", shown(text), shown(text)]
         assert causes[1][:4] == ["1", "new", shown(text), shown(text)]
         assert_cells(document)
 
@@ -707,7 +714,7 @@ def assert_cells(document: str) -> None:
 def test_inline_markdown_shows_any_text(text: str) -> None:
     tokens = parsed(tool_document(text, [make_entry(tool_name=text, parameters={"name": text})], [], ZONE))
     assert kinds(tokens) == CHARTS
-    assert tables(tokens)[3][1] == ["name", shown(text), "1", "0"]
+    assert tables(tokens)[4][1] == ["name", shown(text), "1", "0"]
 
 
 def test_reports_say_what_was_run_again_and_what_cannot_be(

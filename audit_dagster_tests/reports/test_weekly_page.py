@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from audit_dagster.alerts.fingerprint import cause
 from audit_dagster.entry import LogEntry
+from audit_dagster.failures import wording
 from audit_dagster.report_rows import tool_rows, week_rows
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports import weekly
@@ -131,6 +131,36 @@ def test_the_page_links_to_days_and_tools(
     assert f"../daily/2023-06-15.html#{slow.operation_id}" in addresses
 
 
+def test_the_operations_that_changed_most(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    def ran(operation: str, now: float | None, before: float | None) -> None:
+        store(*(at(day, operation=operation, duration_seconds=took) for day, took in ((1, now), (-1, before))))
+
+    ran("slower", 4000.0, 40.0)
+    ran("faster", 1.0, 1000.0)
+    ran("same", 5.0, 5.0)
+    ran("unknown", None, 5.0)
+    ran("never-measured", 0.0, 5.0)
+    store(at(1, operation="new", duration_seconds=9.0), at(-8, operation="slower", duration_seconds=1e6))
+    text = ReportService(settings).write_weekly_summary(connection, MONDAY).text
+    assert re.findall(r"^\| sensing-data \| (\w+) \| 1 \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE) == [
+        ("faster", "1.0 s", "16 min 40 s", "-99.9%"),
+        ("slower", "1 h 7 min", "40.0 s", "+9,900.0%"),
+    ]
+
+
+def test_the_score_is_of_the_whole_week(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    whole: dict[str, Any] = {"command": ["true"], "git_commit_hash": "a" * 40, "context": {"git": {"ahead": 0}}}
+    store(at(1, **whole), at(2, **whole), at(2), at(3, **(whole | {"command": None})), at(4, success=False))
+    document = ReportService(settings).write_weekly_summary(connection, MONDAY)
+    assert "| Could be run again | 50.0% |" in document.text
+    assert "\n| Week | 2 of 4 (50.0%) | 0 | 0 | 0 | 4 | no command: 2, no commit: 1 |\n" in document.text
+    assert json.loads(document.path.with_suffix(".json").read_text("utf-8"))["score"]["reproducible"] == 2
+
+
 # ---- Causes ----
 
 
@@ -170,12 +200,12 @@ def test_random_causes_are_counted_as_in_python(
     ]
     store(*entries)
     failed = [entry for entry in entries if not entry.success and entry.timestamp >= START - timedelta(weeks=8)]
-    now = Counter((e.tool_name, cause(e.error_message)) for e in failed if e.timestamp >= START)
-    known = {(e.tool_name, cause(e.error_message)) for e in failed if e.timestamp < START}
+    now = Counter((e.tool_name, wording(e.error_message)) for e in failed if e.timestamp >= START)
+    known = {(e.tool_name, wording(e.error_message)) for e in failed if e.timestamp < START}
     found = weekly.causes(week_rows(connection, MONDAY, settings).kinds)
     asked = {row["tool_name"]: row["error_message"].replace("no error text", "") for row in found}
     assert asked.keys() <= {"decode", "plot"}
-    keys = [(row["tool_name"], cause(row["error_message"].replace("no error text", ""))) for row in found]
+    keys = [(row["tool_name"], wording(row["error_message"].replace("no error text", ""))) for row in found]
     assert dict(zip(keys, [row["failures"] for row in found], strict=True)) == now
     assert {key for key, row in zip(keys, found, strict=True) if row["is_new"]} == now.keys() - known
     of_tool = weekly.causes(tool_rows(connection, MONDAY, "plot", settings).kinds)

@@ -36,8 +36,7 @@ PREFIX = {"first": UUID(int=0), "last": UUID(int=1 << 96)}
 SEARCH = {"text": "turf", "text_in_json": "turf"}
 CONTENTS = {"wanted": ["0" * 64, "1" * 64], "before": [UNTIL, START]}
 DAYS = {"days": [START.date()], "opens": [START], "closes": [DAY["end"]]}
-WEEKS = {"tools": ["plot"], "weeks": [START.date()], "before": [START - timedelta(days=7)], "opens": [START]}
-WEEKS |= {"closes": [WEEK["end"]]}
+WEEKS = {"tools": ["plot"], "weeks": [START.date()], "opens": [START], "closes": [WEEK["end"]]}
 
 BY_TIME, BY_TOOL = "audit_logs_timestamp", "audit_logs_tool_timestamp"
 BY_ID = "audit_logs_operation_id_key"
@@ -53,6 +52,10 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("recent_logs", {"limit": None, **ANY_TOOL, **SINCE}, {BY_TIME}),
     ("entries_between", {**DAY, **ANY_TOOL}, {BY_TIME}),
     ("entries_between", {**DAY, **TOOL}, {BY_TOOL}),
+    ("day_outline", {**DAY, **ANY_TOOL}, {BY_TIME}),
+    ("day_outline", {**DAY, **TOOL}, {BY_TOOL}),
+    ("first_failures", {**DAY, **LIMIT, **ANY_TOOL}, {BY_TIME}),
+    ("first_failures", {**DAY, **LIMIT, **TOOL}, {BY_TOOL}),
     ("window_totals", {**WEEK, **ANY_TOOL}, {BY_TIME}),
     ("window_totals", {**WEEK, **TOOL}, {BY_TOOL}),
     ("days_with_entries", {**WEEK, **ZONE, **ANY_TOOL}, {BY_TIME}),
@@ -64,14 +67,20 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("tool_usage", {**WEEK, **TOOL}, {BY_TOOL}),
     ("operations_per_day", {**WEEK, **ZONE, **ANY_TOOL}, {BY_TIME}),
     ("operations_per_day", {**WEEK, **ZONE, **TOOL}, {BY_TOOL}),
+    ("site_counts", {**WEEK, **ZONE}, {BY_TIME}),
     ("user_activity", {**WEEK, **ANY_TOOL}, {BY_TIME}),
     ("user_activity", {**WEEK, **TOOL}, {BY_TOOL}),
+    ("day_usage", {**WEEK, **ZONE, **ANY_TOOL}, {BY_TIME}),
+    ("day_usage", {**WEEK, **ZONE, **TOOL}, {BY_TOOL}),
+    ("user_usage", {**WEEK, **ANY_TOOL}, {BY_TIME}),
+    ("user_usage", {**WEEK, **TOOL}, {BY_TOOL}),
     ("failure_causes", {**WEEK, **LIMIT, **ANY_TOOL}, {BY_TIME}),
     ("failure_causes", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
     ("failure_kinds", {**NINE_WEEKS, **LIMIT, **ANY_TOOL}, {BY_TIME}),
     ("failure_kinds", {**NINE_WEEKS, **LIMIT, **TOOL}, {BY_TOOL}),
-    ("slowest_operations", {**WEEK, **LIMIT, **ANY_TOOL}, {BY_TIME}),
-    ("slowest_operations", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
+    ("slowest_operations", {**WEEK, **LIMIT, **ZONE, **ANY_TOOL}, {BY_TIME}),
+    ("slowest_operations", {**WEEK, **LIMIT, **ZONE, **TOOL}, {BY_TOOL, BY_TIME}),
+    ("changed_durations", {**NINE_WEEKS, **LIMIT}, {BY_TIME}),
     ("user_tools", {**WEEK, **LIMIT}, {BY_TIME}),
     ("parameter_values", {**WEEK, **LIMIT, **TOOL, "failing": False}, {BY_TOOL}),
     ("parameter_values", {**WEEK, **LIMIT, **TOOL, "failing": True}, {BY_TOOL}),
@@ -82,6 +91,8 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("known_tools", {}, {BY_TOOL}),
     ("span", {}, {BY_TIME}),
     ("entries_by_id", IDS, {BY_ID}),
+    ("when_recorded", {"operation_id": UUID(int=1)}, {BY_ID}),
+    ("replays_of", {"operation_id": UUID(int=1), **LIMIT}, {BY_ORIGINAL}),
     ("operations_by_prefix", {**PREFIX, **LIMIT}, {BY_ID}),
     ("makers_of_content", CONTENTS, {BY_OUTPUT, BY_NUMBER}),
     ("operations_with_output", {"file": '{"path": "/data/turf.csv"}', "limit": 5}, {BY_OUTPUT}),
@@ -93,7 +104,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("outbox_disagreement", MONTH, {BY_TIME, "alert_outbox_pkey"}),
 ]
 # They call a function for what they are given, and EXPLAIN does not see inside a function.
-READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch", "may_append", "oldest_open"}
+READS_LITTLE_BY_NATURE = {"append_entries", "keep_patch", "may_append", "oldest_open", "site_lock"}
 EXAMPLES: dict[str, Any] = {
     **alert_plans.EXAMPLES,
     **DAYS,
@@ -107,6 +118,7 @@ EXAMPLES: dict[str, Any] = {
     **CONTENTS,
     **PREFIX,
     **SEARCH,
+    "operation_id": UUID(int=1),
     "file": "{}",
     "bounds": [1.0, 10.0],
     "failing": True,
@@ -169,7 +181,7 @@ def test_a_query_says_what_it_is_for_and_what_it_is_given(name: str) -> None:
 def test_a_query_runs_on_an_empty_database(empty: psycopg.Connection[Any], name: str) -> None:
     with empty.transaction(force_rollback=True):
         rows = fetch(empty, name, **{given: EXAMPLES[given] for given in _parameters(name)})
-    one_row = {"window_totals", "span", "keep_patch", "may_append", "oldest_open", *alert_plans.ONE_ROW}
+    one_row = {"window_totals", "span", "keep_patch", "may_append", "oldest_open", "site_lock", *alert_plans.ONE_ROW}
     assert len(rows) == (1 if name in one_row else 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audit_dagster.alerts.fingerprint import cause, fingerprint
+from audit_dagster.failures import fingerprint, wording
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from audit_dagster.alerts.fingerprint import cause, fingerprint
     ],
 )
 def test_one_cause(one: str | None, other: str | None) -> None:
-    assert cause(one) == cause(other)
+    assert wording(one) == wording(other)
     assert fingerprint("failing", "t", "o", one) == fingerprint("failing", "t", "o", other)
 
 

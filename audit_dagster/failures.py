@@ -1,10 +1,11 @@
-"""Which failures have one cause: the same tool, operation and error, but for what differs from run to run."""
+"""What an error says in one line, and which failures have one cause: that reports and alerts agree on."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
+NO_ERROR_TEXT = "no error text"
 _LONGEST_ERROR = 2000
 # In this order: a quoted path is one thing, and a path may hold numbers.
 _VARYING = (
@@ -16,7 +17,14 @@ _VARYING = (
 )
 
 
-def cause(error: str | None) -> str:
+def cause(error_message: str | None) -> str | None:
+    """The line of an error that says what was wrong: the last one where it is a Python traceback, else all of it."""
+    if error_message is None or "Traceback (most recent call last):" not in error_message:
+        return error_message
+    return error_message.strip().splitlines()[-1]
+
+
+def wording(error: str | None) -> str:
     """The error's first 2,000 letters without quoted texts, paths, addresses, hexadecimal ids and numbers."""
     text = (error or "")[:_LONGEST_ERROR]
     for pattern, placeholder in _VARYING:
@@ -26,7 +34,7 @@ def cause(error: str | None) -> str:
 
 def fingerprint(kind: str, tool_name: str, operation: str, error: str | None = None) -> str:
     """32 hexadecimal digits, the same for whatever has one cause."""
-    parts = (kind, tool_name, operation, cause(error))
+    parts = (kind, tool_name, operation, wording(error))
     # With the length of each, so that no two lists of parts run together to one text.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,65 @@
+"""What the site's page stands on: the pages that there are, and the counts of the last 26 weeks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from audit_dagster.documents import Place, names_in
+from audit_dagster.render import file_name
+from audit_dagster.reports.site import MOST_CAUSES, Pages, SiteRows
+from audit_dagster.reports.weekly import calendar_days
+from audit_dagster.reports.windows import days_window, monday_of
+from audit_dagster.settings import Settings
+from audit_dagster.store.query import Row, fetch
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_DAY_PAGE = re.compile(r"(\d{4}-\d\d-\d\d)\.html", re.ASCII)
+_WEEK_PAGE = re.compile(r"(\d{4}-W\d\d)\.html", re.ASCII)
+_SEARCH_FILE = re.compile(r"(\d{4}-\d\d-\d\d)\.js", re.ASCII)
+
+
+def pages_in(folder: Place, tools: Iterable[str]) -> Pages:
+    """What there is in the reports' folder, by one listing of each folder in it. Raises AuditError."""
+    return Pages(
+        days=_days(_named(folder / "daily", _DAY_PAGE)),
+        weeks=_named(folder / "weekly", _WEEK_PAGE),
+        tools={tool: weeks for tool in tools if (weeks := _named(folder / "tools" / file_name(tool), _WEEK_PAGE))},
+        searchable=_days(_named(folder / "search", _SEARCH_FILE)),
+    )
+
+
+def site_rows(connection: Connection[Any], today: date, settings: Settings) -> SiteRows:
+    """What is counted in the calendar's weeks, to the end of the newest day."""
+    window = days_window(calendar_days(monday_of(today))[0], today, settings.zone)
+    asked = {"start": window.start, "end": window.end}
+    counts = fetch(connection, "site_counts", **asked, zone=settings.timezone)
+    return SiteRows(
+        days=_with(counts, "day"),
+        tools=_with(counts, "tool_name"),
+        people=_with(counts, "user_name"),
+        failures=fetch(connection, "failure_causes", **asked, tool_name=None, limit=MOST_CAUSES),
+    )
+
+
+def _with(rows: Iterable[Row], name: str) -> list[Row]:
+    return [row for row in rows if row[name] is not None]
+
+
+def _named(folder: Place, form: re.Pattern[str]) -> frozenset[str]:
+    return frozenset(match[1] for match in map(form.fullmatch, names_in(folder)) if match)
+
+
+def _days(names: Iterable[str]) -> frozenset[date]:
+    return frozenset(day for day in map(_day, names) if day)
+
+
+def _day(name: str) -> date | None:
+    try:
+        return date.fromisoformat(name)
+    except ValueError:  # somebody's own file
+        return None
