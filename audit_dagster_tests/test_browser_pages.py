@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,14 +102,3 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Page, scheme: str, tmp_pat
     show(page, page_of(odd_entry(note=ODD * 20), odd_entry(tool_name="x" * 300)), tmp_path)
     page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true; })")
     assert page.evaluate("() => document.documentElement.scrollWidth") == 375
-
-
-@pytest.mark.skipif("AUDIT_AXE" not in os.environ, reason="AUDIT_AXE does not name axe.min.js, of the package axe-core")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(page: Page, scheme: str, tmp_path: Path) -> None:
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    show(page, page_of(make_entry(command=["true"], note="a\nb"), make_entry(success=False)), tmp_path)
-    page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    page.evaluate(Path(os.environ["AUDIT_AXE"]).read_text("utf-8"))
-    found = page.evaluate("async () => (await axe.run()).violations")
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []

@@ -1,0 +1,15 @@
+auditDay("2023-11-01",[
+["08:57:53","visualization","create","grace",1,"00000000-0000-4000-8000-000000000000",1,"{\"format\": \"csv\", \"node_id\": 2, \"project\": \"Winter Turf - v3\"}"],
+["09:57:20","decode","run","katherine",1,"00000000-0000-4000-8000-000000000001",1,"{\"format\": \"csv\", \"node_id\": 7, \"project\": \"Winter Turf - v3\"}"],
+["10:46:01","sensing-data","extract","ada",0,"00000000-0000-4000-8000-000000000002",1,"{\"format\": \"csv\", \"node_id\": 1, \"project\": \"Winter Turf - v3\"}"],
+["11:26:53","visualization","create","ada",1,"00000000-0000-4000-8000-000000000003",1,"{\"format\": \"nc\", \"node_id\": 8, \"project\": \"Winter Turf - v3\"}"],
+["12:42:12","sensing-data","extract","grace",1,"00000000-0000-4000-8000-000000000004",1,"{\"format\": \"nc\", \"node_id\": 3, \"project\": \"Winter Turf - v3\"}"],
+["13:25:26","gridded-data","download","katherine",1,"00000000-0000-4000-8000-000000000005",1,"{\"format\": \"nc\", \"node_id\": 5, \"project\": \"Winter Turf - v3\"}"],
+["14:25:23","visualization","create","katherine",1,"00000000-0000-4000-8000-000000000006",1,"{\"format\": \"csv\", \"node_id\": 6, \"project\": \"Winter Turf - v3\"}"],
+["15:32:14","decode","run","katherine",1,"00000000-0000-4000-8000-000000000007",1,"{\"format\": \"nc\", \"node_id\": 1, \"project\": \"Winter Turf - v3\"}"],
+["16:42:35","sensing-data","extract","ada",1,"00000000-0000-4000-8000-000000000008",1,"{\"format\": \"nc\", \"node_id\": 4, \"project\": \"Winter Turf - v3\"}"],
+["17:30:55","sensing-data","extract","katherine",1,"00000000-0000-4000-8000-000000000009",1,"{\"format\": \"csv\", \"node_id\": 7, \"project\": \"Winter Turf - v3\"}"],
+["18:50:39","gridded-data","download","grace",1,"00000000-0000-4000-8000-00000000000a",1,"{\"format\": \"csv\", \"node_id\": 4, \"project\": \"Winter Turf - v3\"}"],
+["19:52:59","gridded-data","download","katherine",1,"00000000-0000-4000-8000-00000000000b",1,"{\"format\": \"csv\", \"node_id\": 8, \"project\": \"Winter Turf - v3\"}"],
+["20:00:00","sensing-data","extract","ada",1,"00000000-0000-4000-8000-00000000000c",1,"once more"],
+]);
