@@ -498,7 +498,8 @@ def test_the_ids_of_search_fit_a_terminal(settings: Settings, store: Store) -> N
 def test_tables_at_eighty_columns(settings: Settings, store: Store) -> None:
     names = {"tool_name": "sensing-data-extraction", "operation": "extract"}
     error = "ConnectionError: the logger at station 4 did not answer within 30 seconds"
-    store(numbered(0xABCD1234, **names, success=False, error_message=error, duration_seconds=8123.4))
+    noon = datetime(2023, 6, 15, 12, tzinfo=UTC)
+    store(numbered(0xABCD1234, **names, success=False, error_message=error, duration_seconds=8123.4, timestamp=noon))
     store(numbered(0xABCD5678, note="", duration_seconds=0.25, timestamp=datetime(2023, 6, 14, tzinfo=UTC)))
     shown = [line.rstrip() for line in on_terminal("recent", columns=80, NO_COLOR="1").splitlines()]
     assert shown[1:] == [

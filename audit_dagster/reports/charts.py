@@ -255,8 +255,7 @@ def calendar(days: Sequence[date], counts: Rows) -> str:
     weeks = len(days) // 7
     most = max((operations for operations, _ in found.values()), default=0)
     with drawing(_WIDTH, 2.05, "calendar") as (figure, axes):
-        for place, day in enumerate(days):
-            _draw_day(axes, place // 7, 6 - place % 7, *found.get(day, (0, 0)), most)
+        _draw_days(axes, [found.get(day, (0, 0)) for day in days])
         mondays = list(days[::7])
         names = [week for week in range(weeks) if week % 4 == (weeks - 1) % 4]
         axes.set_xticks([week + 0.5 for week in names], [week_name(mondays[week]) for week in names])
@@ -273,17 +272,21 @@ def calendar(days: Sequence[date], counts: Rows) -> str:
         return as_svg(figure, title, sentence(counted(f"the {weeks} weeks", total, failed), parts))
 
 
-def _draw_day(axes: Axes, left: int, bottom: int, operations: int, failed: int, most: int) -> None:
+def _draw_days(axes: Axes, counts: Sequence[tuple[int, int]]) -> None:
+    """(operations, failed) of each day from a Monday on."""
+    from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    depth = 0.2 + 0.8 * (operations / most) ** 0.5 if operations else 0.0
-    square = Rectangle((left + 0.08, bottom + 0.08), 0.84, 0.84, linewidth=0.4)
-    square.set_facecolor((*rgb(_COLOURS[0]), depth))
-    square.set_edgecolor((*rgb(INK), FAINT))
-    axes.add_patch(square)
-    if failed:
-        axes.plot([left + 0.5], [bottom + 0.5], marker="x", markersize=6.5, markeredgewidth=3, color=PAPER)
-        axes.plot([left + 0.5], [bottom + 0.5], marker="x", markersize=6, markeredgewidth=1.6, color=_FAILED)
+    most = max((operations for operations, _ in counts), default=0)
+    places = [(place // 7, 6 - place % 7) for place in range(len(counts))]
+    squares = [Rectangle((left + 0.08, bottom + 0.08), 0.84, 0.84) for left, bottom in places]
+    depths = [0.2 + 0.8 * (operations / most) ** 0.5 if operations else 0.0 for operations, _ in counts]
+    colours = [(*rgb(_COLOURS[0]), depth) for depth in depths]
+    made = PatchCollection(squares, facecolors=colours, edgecolors=[(*rgb(INK), FAINT)], linewidths=0.4)
+    axes.add_collection(made, autolim=False)
+    marked = [(left + 0.5, bottom + 0.5) for (left, bottom), (_, failed) in zip(places, counts, strict=True) if failed]
+    for size, width, colour in ((6.5, 3, PAPER), (6, 1.6, _FAILED)) if marked else ():
+        axes.plot(*zip(*marked, strict=True), "x", markersize=size, markeredgewidth=width, color=colour)
 
 
 def _week_in_words(monday: date, found: dict[date, tuple[int, int]]) -> str:

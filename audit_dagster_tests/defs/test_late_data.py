@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
-from dagster._core.scheduler.instigation import TickStatus
 
 from audit_dagster.definitions import defs
 from audit_dagster.defs.site import reports_site
@@ -195,85 +186,6 @@ def test_a_change_before_its_document_was_made_asks_for_nothing(
     assert automation.observed()["daily_report"] == {"2023-06-05"}
 
 
-@pytest.mark.chaos  # three ticks of a daemon, 30 s apart, and the runs that it starts
-def test_a_real_daemon(settings: Settings, store: Store, tmp_path: Path) -> None:
-    """Late rows lead to runs of exactly what they change; the same observed again leads to none."""
-    (tmp_path / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
-    days = [MONDAY + timedelta(days=day) for day in range(21)]
-    store(*(make_entry(timestamp=day, tool_name=tool) for day in days for tool in ("extract", "plot")))
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance, daemon(tmp_path):
-        observe(instance)
-        report_all_made(instance)
-        wait_for_ticks(instance, 2)
-        store(make_entry(timestamp=MONDAY, tool_name="plot"), make_entry(timestamp=MONDAY + WEEK, tool_name="plot"))
-        observe(instance)
-        expected = {
-            "daily_report": {"2023-06-05": 2, "2023-06-12": 2},
-            "reproduction_script": {"2023-06-05": 2, "2023-06-12": 2},
-            "weekly_summary": dict.fromkeys(WEEKS, 2),
-            "tool_stats": {f"plot|{week}": 1 for week in WEEKS},
-        }
-        deadline = time.monotonic() + 180
-        while (made := made_again(instance)) != expected:
-            assert time.monotonic() < deadline, made
-            time.sleep(1)
-        observe(instance)
-        wait_for_ticks(instance, 2)
-        assert made_again(instance) == expected
-        assert len(instance.get_backfills()) <= 2, "one, or two where a tick comes between the two observations"
-    assert (settings.reports_dir / "index.html").is_file(), "made after the others, without being asked for"
-    assert sorted(path.name for path in (settings.reports_dir / "daily").iterdir()) == [
-        f"2023-06-{day}.{ending}" for day in ("05", "12") for ending in ("html", "json", "md")
-    ]
-
-
 def observe(instance: dg.DagsterInstance) -> None:
     for job in ("observe_audit_logs_job", "observe_tool_logs_job"):
         defs.resolve_job_def(job).execute_in_process(run_config=_QUIET, instance=instance)
-
-
-def made_again(instance: dg.DagsterInstance) -> dict[str, dict[str, int]]:
-    """How often each document was made, of those that were not only filled in."""
-    found = {}
-    for name in ("daily_report", "reproduction_script", "weekly_summary", "tool_stats"):
-        records = instance.fetch_materializations(dg.AssetKey(name), limit=1_000).records
-        count = Counter(str(record.partition_key) for record in records)
-        found[name] = {key: times for key, times in count.items() if times > 1 or name == "tool_stats"}
-    return found
-
-
-def wait_for_ticks(instance: dg.DagsterInstance, more: int) -> None:
-    """Until the automation has been evaluated so many times from now on."""
-    before, deadline = evaluations(instance), time.monotonic() + 120
-    while evaluations(instance) < before + more:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-
-
-def evaluations(instance: dg.DagsterInstance) -> int:
-    """Ticks of the automation sensor that ended well."""
-    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
-    (sensor,) = [state for state in states if state.instigator_name == "default_automation_condition_sensor"] or (None,)
-    if sensor is None:
-        return 0
-    ended = [TickStatus.SKIPPED, TickStatus.SUCCESS]
-    return len(instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id, statuses=ended))
-
-
-@contextmanager
-def daemon(home: Path) -> Iterator[None]:
-    """Dagster's daemon in a group of its own, so that its code server ends with it."""
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "audit_dagster.definitions"]
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
-    with (home / "daemon.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(timeout=20)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()

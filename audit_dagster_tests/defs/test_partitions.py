@@ -116,7 +116,7 @@ def test_the_same_rows_give_the_same_documents(
         run(instance, "tool_stats_job", f"sensing-data|{WEEK}")
         made = {path.relative_to(tmp_path / folder): path for path in (tmp_path / folder).rglob("*") if path.is_file()}
         texts.append({name: _without_its_time(path.read_bytes()) for name, path in made.items()})
-    assert len(texts[0]) == 16  # of a day four, of a week and of a tool six each
+    assert len(texts[0]) == 17  # of a day five, of a week and of a tool six each
     assert texts[0] == texts[1]
 
 

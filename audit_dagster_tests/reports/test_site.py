@@ -129,7 +129,7 @@ def test_failures_people_and_tools() -> None:
 
 def test_a_failure_is_the_last_line_of_its_traceback() -> None:
     text = a_page(failures=[failure(error_message="Traceback (most recent call last):\n  x\nKeyError: 'a'")])
-    assert '<td class="text">KeyError: &#39;a&#39;</td>' in text
+    assert "<br>KeyError: &#39;a&#39;</td>" in text
 
 
 def test_weeks_and_days_are_folded() -> None:
