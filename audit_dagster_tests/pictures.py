@@ -181,8 +181,8 @@ def _checks(page: Page, address: str, path: Path) -> None:
 def take_pages(page: Page, reports: Path, folder: Path) -> list[Path]:
     """The tops of the site's four pages, as page-index.png and so on."""
     day = _telling_day(reports / "daily")
-    week = next(path for path in sorted((reports / "weekly").glob("*.html")))
-    tool = next(path for path in sorted((reports / "tools").glob(f"*/{week.name}")))
+    week = max((reports / "weekly").glob("*.html"))
+    tool = max((reports / "tools").glob(f"*/{week.name}"), key=lambda path: path.stat().st_size)
     shown = {"index": reports / "index.html", "day": reports / "daily" / f"{day}.html", "week": week, "tool": tool}
     page.set_viewport_size({"width": 1100, "height": 900})
     for name, path in shown.items():
