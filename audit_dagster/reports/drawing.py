@@ -62,6 +62,10 @@ def as_svg(figure: Figure, title: str, words: str) -> str:
     made = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     FigureCanvasSVG(figure)
+    layout = figure.get_layout_engine()
+    if layout:  # here, since savefig would draw it all once more for that
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     figure.savefig(made, format="svg", metadata=nothing)
     text = made.getvalue()
     text = re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])

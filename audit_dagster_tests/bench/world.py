@@ -43,6 +43,7 @@ class Sizes:
     steps: int = 1_000
     observed: int = 10_000_000
     year: int = 1_000_000
+    year_days: int = 365
     day: int = 100_000
     week: int = 1_000_000
 
@@ -59,6 +60,7 @@ QUICK = Sizes(
     steps=5,
     observed=5_000,
     year=500,
+    year_days=10,
     day=100,
     week=700,
 )
