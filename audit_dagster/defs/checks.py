@@ -134,7 +134,7 @@ def _complaints(paths: list[Path]) -> list[str]:
     read = [subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False) for path in paths]
     refused = [f"bash -n: {one.stderr.strip()}" for one in read if one.returncode]
     # Its analysis of the data flow takes two thirds of a second more, for each script of the one template.
-    command = [_shellcheck(), "--severity=style", "--extended-analysis=false", "--format=gcc", "--", *paths]
+    command = [_shellcheck(), "--severity=style", "--extended-analysis=false", "--format=gcc", "--", *map(str, paths)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     return refused + (checked.stdout + checked.stderr).splitlines()
 
