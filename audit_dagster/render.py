@@ -101,31 +101,33 @@ def environment_of(own: Path | None) -> Environment:
 
 def render(template: str, **values: Any) -> str:
     """Fill `templates/<template>`. Raises AuditError that names file and line where a lab's own template is wrong."""
-    with _told():
+    with _told(template):
         return environment().get_template(template).render(**values)
 
 
 def render_pieces(template: str, **values: Any) -> Iterator[str]:
     """As `render`, in pieces, for a document that is too long to be kept."""
-    with _told():
+    with _told(template):
         pieces = environment().get_template(template).generate(**values)
         yield from map("".join, _batches(pieces))
 
 
 def compiled(template: str) -> None:
     """Raises AuditError as `render` does, where a template is no template."""
-    with _told():
+    with _told(template):
         environment().get_template(template)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(template: str) -> Iterator[None]:
     try:
         yield
     except (AuditError, MemoryError):
         raise
     except Exception as error:  # a template may do anything
         own = chosen_templates_dir()
+        if own and isinstance(error, UnicodeDecodeError):
+            raise AuditError(f"a template in {own} is not UTF-8: {template} needs it") from error
         if own and (place := _place_in(own, error)):
             raise AuditError(f"the template {place}: {' '.join(str(error).split()) or type(error).__name__}") from error
         raise
@@ -349,8 +351,8 @@ def number(value: float) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """91.7%; 0.0% of nothing."""
-    return f"{100 * part / whole if whole else 0:.1f}%"
+    """91.7%; a dash of nothing."""
+    return f"{100 * part / whole:.1f}%" if whole else "\u2013"
 
 
 def seconds(value: float | None) -> str:

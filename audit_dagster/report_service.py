@@ -139,7 +139,11 @@ class ReportService:
         rows = week_rows(connection, monday, self.settings)
         target = path or self.weekly_path(monday)
         counts = rows.totals["operations"], rows.totals["failed"]
-        _write_beside(target, weekly_page.weekly_files(monday, rows, self.settings.zone, path is None), *counts)
+        _write_beside(
+            target,
+            weekly_page.weekly_files(monday, rows, self.settings.zone, path is None, self.settings.start_date),
+            *counts,
+        )
         return write_document(target, weekly.weekly_summary(monday, rows, self.settings.zone), *counts)
 
     def write_tool_report(self, connection: Connection[Any], monday: date, tool_name: str) -> Document:

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -382,11 +383,12 @@ def test_site_writes_the_page_that_open_opens(
 def test_the_command_that_open_names_makes_a_report(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AUDIT_REPORTS_DIR", str(tmp_path))
+    folder = tmp_path / "a folder"
+    monkeypatch.setenv("AUDIT_REPORTS_DIR", str(folder))
     store(make_entry())
     (command,) = re.findall("`audit-dagster (.*)`", ask("open", "2023-06-15", code=2))
-    ask(*command.split())
-    assert ask("open", "--print", "2023-06-15") == f"{tmp_path}/daily/2023-06-15.html\n"
+    ask(*shlex.split(command))
+    assert ask("open", "--print", "2023-06-15") == f"{folder}/daily/2023-06-15.html\n"
 
 
 # ---- completion ----

@@ -266,7 +266,7 @@ def test_code_is_not_ended_by_what_it_holds(text: str) -> None:
 
 def test_numbers() -> None:
     assert [number(value) for value in (0, 15420, 1234567, 1234.56)] == ["0", "15,420", "1,234,567", "1,234.6"]
-    assert [percent(11, 12), percent(1, 12), percent(0, 0), percent(1, 1)] == ["91.7%", "8.3%", "0.0%", "100.0%"]
+    assert [percent(11, 12), percent(1, 12), percent(0, 0), percent(1, 1)] == ["91.7%", "8.3%", "\u2013", "100.0%"]
     assert [seconds(value) for value in (45.7, 0.25, 0.0, 1234.56, None)] == [
         *("45.7s", "0.250s", "0.000s", "1,234.6s", "unknown")
     ]

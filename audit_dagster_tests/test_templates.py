@@ -74,6 +74,15 @@ def test_check_names_file_and_line(name: str, source: str, own: Path) -> None:
     assert "1 templates do not work" in done.stderr
 
 
+def test_a_template_that_is_no_text(own: Path) -> None:
+    (own / "page.html.j2").write_bytes(b"\xff\xfe")
+    done = templates("check")
+    assert (done.exit_code, done.stdout) == (
+        1,
+        f"page.html.j2\ta template in {own} is not UTF-8: page.html.j2 needs it\n",
+    )
+
+
 def test_a_template_of_no_document_is_compiled(own: Path) -> None:
     (own / "part.j2").write_text("{{ anything }}")
     assert templates("check").stdout == "part.j2\tcompiles\n"

@@ -107,11 +107,12 @@ def open_report(day: str | None, only_print: bool, form: str | None) -> None:
     """
     from pathlib import Path
 
+    from audit_dagster.documents import names_in
     from audit_dagster.settings import Settings
 
     folder = Settings.load().reports_dir
     path = folder / "index.html"
-    if day or not path.is_file():
+    if day or path.name not in names_in(folder):
         path = _report(folder / "daily", day)
     if form:
         show_paths([str(path)], form)
@@ -273,15 +274,20 @@ def _absent_or_text(value: Any) -> str:
 
 def _report(folder: Place, day: str | None) -> Place:
     """The report of a day, as HTML where there is one, else as Markdown; without a day, the newest."""
+    from fnmatch import fnmatch
+
+    from audit_dagster.documents import names_in
+    from audit_dagster.render import shell_word
     from audit_dagster.reports.windows import as_day
 
+    there = names_in(folder)
     wanted = "*" if day is None else str(as_day(day, "DATE"))
     for ending in ("html", "md"):
-        found = [path for path in folder.glob(f"{wanted}.{ending}") if _REPORT_NAME.fullmatch(path.name)]
-        if found:
-            return max(found, key=lambda path: path.name)
+        names = [name for name in there if _REPORT_NAME.fullmatch(name) and fnmatch(name, f"{wanted}.{ending}")]
+        if names:
+            return folder / max(names)
     dates = "--start-date DATE --end-date DATE" if day is None else f"--start-date {wanted} --end-date {wanted}"
     raise InvalidInputError(
         f"there is no {f'report of {wanted}' if day else 'daily report'} in {folder}: "
-        f"make one with `audit-dagster report {dates} --output-dir {folder}`"
+        f"make one with `audit-dagster report {dates} --output-dir {shell_word(str(folder))}`"
     )

@@ -10,7 +10,7 @@ from audit_dagster.reports import charts
 from audit_dagster.reports.tools import ToolRows, tool_facts
 from audit_dagster.reports.weekly import calendar_days
 from audit_dagster.reports.weekly_page import as_json, pictures_as_files
-from audit_dagster.reports.windows import week_name
+from audit_dagster.reports.windows import monday_of, week_name
 
 
 def tool_files(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> dict[str, str]:
@@ -25,8 +25,13 @@ def tool_files(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> 
     page = render(
         "tool_report.html.j2",
         **facts,
-        week_before=week_name(monday - timedelta(weeks=1)),
-        week_after=week_name(monday + timedelta(weeks=1)),
+        week_before=_week_before(monday, rows),
         charts={name: Svg(charts.inline(svg)) for name, svg in pictures.items()},
     )
     return {".html": page, ".json": as_json(facts, rows.calendar), **pictures_as_files(pictures)}
+
+
+def _week_before(monday: date, rows: ToolRows) -> str | None:
+    """The newest week before in which the tool ran: there is no report of the others."""
+    days = [row["day"] for row in rows.calendar if row["day"] < monday]
+    return week_name(monday_of(max(days))) if days else None

@@ -24,10 +24,12 @@ def _plain(value: object) -> str:
 _JSON = json.JSONEncoder(default=_plain, indent=1)
 
 
-def weekly_files(monday: date, rows: WeekRows, zone: ZoneInfo, among_others: bool = True) -> dict[str, str]:
+def weekly_files(
+    monday: date, rows: WeekRows, zone: ZoneInfo, among_others: bool = True, first_day: date = date.min
+) -> dict[str, str]:
     """The texts by what their files' names add to the week's: `.html`, `.json`, `-days.svg`, …
 
-    Among all other documents, in AUDIT_REPORTS_DIR, the page links to the site's.
+    Among all other documents, in AUDIT_REPORTS_DIR, the page links to the site's; no report is of before `first_day`.
     """
     days = [monday + timedelta(days=offset) for offset in range(7)]
     pictures = {
@@ -41,7 +43,8 @@ def weekly_files(monday: date, rows: WeekRows, zone: ZoneInfo, among_others: boo
         "weekly_summary.html.j2",
         **facts,
         among_others=among_others,
-        week_before=week_name(monday - timedelta(weeks=1)),
+        week_before=week_name(monday - timedelta(weeks=1)) if monday > first_day else None,
+        first_day=first_day,
         week_after=week_name(monday + timedelta(weeks=1)),
         page_of_day=page_of_day,
         folders={name: file_name(name) for name in tools},

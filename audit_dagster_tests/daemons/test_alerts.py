@@ -23,6 +23,7 @@ from audit_dagster_tests.alerts.world import KEY_VARIABLE, Receiver, one, receiv
 from audit_dagster_tests.conftest import make_entry
 from audit_dagster_tests.deploy.processes import kill, running, wait_until
 
+pytestmark = pytest.mark.chaos  # its leases and runs last seconds, so that it has to be alone
 Connection = psycopg.Connection[Any]
 CHECKOUT = Path(__file__).parents[2]
 RULES = "window: 1 s\nstill_failing: [1 s]\nslow: off\nsilent: off\n"

@@ -169,9 +169,9 @@ def files(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_the_page_of_a_database(settings: Settings, store: Store, connection: Connection) -> None:
     store(
-        make_entry(tool_name="decode", success=False, error_message="disk full"),
-        make_entry(tool_name="decode", user_name="bob"),
-        make_entry(tool_name="A b"),
+        make_entry(timestamp=NOON, tool_name="decode", success=False, error_message="disk full"),
+        make_entry(timestamp=NOON, tool_name="decode", user_name="bob"),
+        make_entry(timestamp=NOON, tool_name="A b"),
         make_entry(timestamp=NOON - timedelta(days=400), tool_name="long ago"),
         make_entry(timestamp=NOON + timedelta(days=1), tool_name="overmorrow"),
     )
@@ -321,7 +321,7 @@ def test_the_search(page: Page, tmp_path: Path, address_of: Callable[[Path], str
     address = address_of(a_site(tmp_path, days, more_days=1))
     page.goto(address)
     page.get_by_role("searchbox").fill("disk")
-    told(page, "2 found in 3 of 3 days; 1 day could not be read")
+    told(page, "2 found in 2 of 3 days; 1 day could not be read")
     assert found(page) == [
         "2023-06-15 12:00:00 decode run ada ✗ failed DISK full",
         "2023-06-14 12:00:00 Plot run ada ✓ ok disk fine",
