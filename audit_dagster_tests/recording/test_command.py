@@ -142,7 +142,8 @@ def test_a_daemon_that_the_command_leaves_behind_may_write_on(settings: Settings
     with (tmp_path / "stderr").open("wb") as stderr:
         assert run("bash", "-c", code, capture_output=False, stdout=subprocess.DEVNULL, stderr=stderr).returncode == 0
     assert time.monotonic() - began < 0.6
-    _wait_for(tmp_path / "wrote")
+    for name in ("wrote", "stderr"):
+        _wait_for(tmp_path / name)
     assert (tmp_path / "wrote").read_text() == "0\n"
     assert (tmp_path / "stderr").read_text() == "late\n"
 
@@ -177,6 +178,6 @@ def test_no_command_is_a_usage_error(settings: Settings) -> None:
 
 def _wait_for(path: Path) -> None:
     deadline = time.monotonic() + 20
-    while not path.exists():
+    while not (path.exists() and path.stat().st_size):
         assert time.monotonic() < deadline, f"{path} never came"
         time.sleep(0.02)
