@@ -117,7 +117,7 @@ def test_a_command_that_may_not_run(settings: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_reach_the_command(settings: Settings, number: signal.Signals, tmp_path: Path) -> None:
-    code = f"trap 'echo caught; exit 9' {number.value}; touch ready; while :; do sleep 0.05; done"
+    code = f"trap 'echo caught; exit 9' {number.value}; echo > ready; while :; do sleep 0.05; done"
     started = subprocess.Popen([*RUN, "--", "bash", "-c", code], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     _wait_for(tmp_path / "ready")
     started.send_signal(number)
