@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from audit_dagster.audit_service import AuditService
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, InvalidInputError
-from audit_dagster.render import visible
+from audit_dagster.escaping import visible
 from audit_dagster.report_service import write_script
 from audit_dagster.reproduction import crate as crates
 from audit_dagster.reproduction.chain import Chain, chain, followed, hashes, made

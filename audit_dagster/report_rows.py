@@ -14,7 +14,7 @@ from audit_dagster.store.query import fetch
 if TYPE_CHECKING:
     from psycopg import Connection
 
-_MOST_KINDS = 10_000
+MOST_KINDS = 10_000
 _MOST_PARAMETERS = 20
 _MOST_SLOW = 5
 _MOST_CHANGED = 5
@@ -36,7 +36,7 @@ def week_rows(connection: Connection[Any], monday: date, settings: Settings) -> 
         users=fetch(connection, "user_activity", **whole),
         reproducibility=fetch(connection, "reproducibility", **week, zone=zone),
         calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
-        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
+        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=MOST_KINDS),
         slowest=fetch(connection, "slowest_operations", **whole, limit=_MOST_SLOW, zone=zone),
         changes=fetch(connection, "changed_durations", **week, since=previous["start"], limit=_MOST_CHANGED),
         user_tools=fetch(connection, "user_tools", **week, limit=_MOST_PAIRS),
@@ -55,7 +55,7 @@ def tool_rows(connection: Connection[Any], monday: date, tool_name: str, setting
         users=fetch(connection, "user_activity", **whole),
         parameters=fetch(connection, "parameter_values", **parameters, failing=False),
         calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
-        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=_MOST_KINDS),
+        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=MOST_KINDS),
         failing_parameters=fetch(connection, "parameter_values", **parameters, failing=True),
         buckets=fetch(connection, "duration_buckets", **whole, bounds=list(BOUNDS)),
         code=fetch(connection, "code_seen", **whole, limit=_MOST_VERSIONS),

@@ -16,7 +16,7 @@ from audit_dagster.day_files import write_day
 from audit_dagster.documents import Document, Place, place, read_text, write_document
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, EntryError, InvalidInputError
-from audit_dagster.render import file_name
+from audit_dagster.escaping import file_name
 from audit_dagster.report_rows import tool_rows, week_rows
 from audit_dagster.reports import daily, tool_page, tools, weekly, weekly_page
 from audit_dagster.reports.daily_page import Neighbours

@@ -8,8 +8,9 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.documents import Place, names_in
-from audit_dagster.render import file_name
-from audit_dagster.reports.site import MOST_CAUSES, Pages, SiteRows
+from audit_dagster.escaping import file_name
+from audit_dagster.report_rows import MOST_KINDS
+from audit_dagster.reports.site import Pages, SiteRows
 from audit_dagster.reports.weekly import calendar_days
 from audit_dagster.reports.windows import days_window, monday_of
 from audit_dagster.settings import Settings
@@ -42,7 +43,7 @@ def site_rows(connection: Connection[Any], today: date, settings: Settings) -> S
         days=_with(counts, "day"),
         tools=_with(counts, "tool_name"),
         people=_with(counts, "user_name"),
-        failures=fetch(connection, "failure_causes", **asked, tool_name=None, limit=MOST_CAUSES),
+        kinds=fetch(connection, "failure_kinds", since=window.start, **asked, tool_name=None, limit=MOST_KINDS),
     )
 
 

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from audit_dagster.cli import cli
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import csv_cell
+from audit_dagster.escaping import csv_cell
 from audit_dagster.settings import Settings
 from audit_dagster_tests.conftest import make_entry
 

@@ -16,22 +16,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, nodes
 
-from audit_dagster.render import (
-    duration,
-    environment,
+from audit_dagster.escaping import (
     file_name,
     json_comment,
     markdown_block,
     markdown_code,
-    number,
-    percent,
-    seconds,
     shell_comment,
     shell_flag_value,
     shell_word,
-    templates_dir,
     visible,
 )
+from audit_dagster.render import duration, environment, number, percent, seconds, templates_dir
 
 ANY_TEXT = st.text(alphabet=st.characters() | st.characters(categories=["Cs"]))
 LOOK_ALIKES = [

@@ -67,8 +67,9 @@ def test_the_installed_wheel_renders_every_template_and_records(
         subprocess.run([script, "run", "--", "bash", "-c", "exit 3"], cwd=tmp_path, env=home, check=False).returncode
         == 3
     )
-    code = "from audit_dagster.definitions import defs; print([asset.key.to_user_string() for asset in defs.assets])"
+    code = "from audit_dagster.definitions import defs; print(*sorted(one.key.to_user_string() for one in defs.assets))"
     done = subprocess.run([python, "-c", code], cwd=tmp_path, env=home, check=True, capture_output=True, text=True)
-    assert "'reports_site'" in done.stdout
+    expected = "audit_logs daily_report reports_site reproduction_script tool_logs tool_stats weekly_summary"
+    assert done.stdout.strip() == expected
     recent = subprocess.run([script, "recent"], cwd=tmp_path, env=home, check=True, capture_output=True, text=True)
     assert "FAILED\tbash\trun" in recent.stdout

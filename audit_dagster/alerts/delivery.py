@@ -17,7 +17,7 @@ from audit_dagster.alerts.message import Message
 from audit_dagster.alerts.web import WEBHOOK, DeliveryError, LateError, post_signed, within
 from audit_dagster.documents import place, write_document
 from audit_dagster.errors import AuditError
-from audit_dagster.render import file_name, markdown_text, visible
+from audit_dagster.escaping import file_name, markdown_text, visible
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
+from audit_dagster.escaping import markdown_text, visible
 from audit_dagster.failures import NO_ERROR_TEXT, cause
-from audit_dagster.render import markdown_text, number, render, visible
+from audit_dagster.render import number, render
 from audit_dagster.reproduction.words import secrets_in
 
 # Failures first: the order of the kinds in a message.

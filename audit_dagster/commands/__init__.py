@@ -24,6 +24,6 @@ PATH: click.Path = _LocalPath(path_type=Path)
 
 def plain(text: str) -> str:
     """Text from anywhere as a terminal may show it."""
-    from audit_dagster.render import visible
+    from audit_dagster.escaping import visible
 
     return visible(text)

@@ -209,7 +209,7 @@ def _files(kind: str, files: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _how_to_run_again(entry: LogEntry) -> Iterator[tuple[str, str]]:
-    from audit_dagster.render import shell_line, shell_word
+    from audit_dagster.escaping import shell_line, shell_word
     from audit_dagster.reproduction.words import NotRunnableError, command_of
 
     yield "directory", entry.working_directory or "unknown"
@@ -260,7 +260,7 @@ def _exact(value: Any) -> str:
 
 
 def _absent_or_text(value: Any) -> str:
-    from audit_dagster.render import shell_line
+    from audit_dagster.escaping import shell_line
 
     if value is None:
         return _ABSENT
@@ -277,7 +277,7 @@ def _report(folder: Place, day: str | None) -> Place:
     from fnmatch import fnmatch
 
     from audit_dagster.documents import names_in
-    from audit_dagster.render import shell_word
+    from audit_dagster.escaping import shell_word
     from audit_dagster.reports.windows import as_day
 
     there = names_in(folder)

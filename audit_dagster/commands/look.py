@@ -270,6 +270,6 @@ def _counts(operations: int, failed: int) -> tuple[int, int, float]:
 _COUNTS = {
     "tool": ("tool_usage", _count_columns("tool_name"), _counts_of("tool_name")),
     "day": ("day_usage", _count_columns("day"), _counts_of("day")),
-    "user": ("user_usage", _count_columns("user"), _counts_of("user_name")),
+    "user": ("user_activity", _count_columns("user"), _counts_of("user_name")),
     "error": ("failure_causes", _cause_columns, _cause_rows),
 }

@@ -109,7 +109,7 @@ def duration_text() -> Callable[[float | None], str]:
 
 
 def _show_csv(columns: Sequence[Column], rows: Sequence[Row]) -> None:
-    from audit_dagster.render import csv_cell
+    from audit_dagster.escaping import csv_cell
 
     see = plain if on_terminal() else str  # a file keeps every character, line ends too
     lines = [_csv_line([column.name for column in columns])]

@@ -20,7 +20,7 @@ from audit_dagster.defs.partitions import (
 from audit_dagster.defs.resources import AuditResource
 from audit_dagster.defs.runs import Made, Metadata, backfill_policy, each_partition, nothing, patient
 from audit_dagster.documents import Document
-from audit_dagster.render import file_name, markdown_block
+from audit_dagster.escaping import file_name, markdown_block
 from audit_dagster.store.query import fetch
 
 if TYPE_CHECKING:

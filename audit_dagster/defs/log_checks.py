@@ -10,7 +10,7 @@ import dagster as dg
 from audit_dagster.defs.observation import audit_logs
 from audit_dagster.defs.resources import AuditResource
 from audit_dagster.defs.runs import patient
-from audit_dagster.render import markdown_text
+from audit_dagster.escaping import markdown_text
 from audit_dagster.store.query import Row, fetch
 
 _LOOKED_BACK = timedelta(days=30)

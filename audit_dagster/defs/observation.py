@@ -19,7 +19,7 @@ from audit_dagster.defs.partitions import (
     week_tool_partitions,
 )
 from audit_dagster.defs.resources import AuditResource
-from audit_dagster.render import file_name
+from audit_dagster.escaping import file_name
 from audit_dagster.reports.weekly import CALENDAR_WEEKS
 from audit_dagster.reports.windows import day_window, monday_of, week_window
 from audit_dagster.settings import Settings

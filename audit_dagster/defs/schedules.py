@@ -19,7 +19,7 @@ from audit_dagster.defs.jobs import (
 from audit_dagster.defs.partitions import as_date, day_partitions, split_week_tool, tool_partitions, week_partitions
 from audit_dagster.defs.resources import AuditResource
 from audit_dagster.defs.retention import old_runs_job
-from audit_dagster.render import file_name
+from audit_dagster.escaping import file_name
 from audit_dagster.reports.windows import week_window
 from audit_dagster.settings import Settings
 from audit_dagster.store.query import fetch

@@ -17,8 +17,9 @@ from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import EntryError
+from audit_dagster.escaping import ascii_json
 from audit_dagster.failures import cause
-from audit_dagster.render import ascii_json, number, render_pieces, seconds
+from audit_dagster.render import number, render_pieces, seconds
 from audit_dagster.reports.day import Day, day_of
 
 _COMMENT_START = "<!-- audit-entry: "

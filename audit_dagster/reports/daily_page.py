@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
+from audit_dagster.escaping import Svg, ascii_json, file_name, shell_line
 from audit_dagster.failures import NO_ERROR_TEXT, cause
-from audit_dagster.render import Svg, ascii_json, file_name, render, shell_line
+from audit_dagster.render import render
 from audit_dagster.reports.charts import day_timeline, inline
 from audit_dagster.reports.daily import Operation, clock, json_text, operation_of, shown
 from audit_dagster.reports.day import Day, day_of
@@ -117,13 +118,6 @@ def page_of_day(day: date, place: int) -> str:
 def page_ending(number: int) -> str:
     """The first page is 2023-06-15.html, the others are 2023-06-15-2.html and so on."""
     return f"-{number}.html" if number > 1 else ".html"
-
-
-def daily_json(where: Neighbours, entries: Sequence[LogEntry], zone: ZoneInfo) -> str:
-    """The day as one JSON object, an entry per line: the same entries make the same bytes."""
-    day = day_of(where.day, entries, zone)
-    lines = ",\n".join(ascii_json(entry.to_json()) for entry in entries)
-    return f"{json_start(day)}{lines}{json_end(where, day)}"
 
 
 def json_start(day: Day) -> str:

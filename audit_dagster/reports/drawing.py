@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-from audit_dagster.render import number, visible
+from audit_dagster.escaping import visible
+from audit_dagster.render import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

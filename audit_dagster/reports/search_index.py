@@ -6,8 +6,8 @@ from datetime import date
 from typing import Any
 
 from audit_dagster.entry import LogEntry
+from audit_dagster.escaping import ascii_json, visible
 from audit_dagster.failures import cause
-from audit_dagster.render import ascii_json, visible
 from audit_dagster.reports.daily import json_text
 
 _LONGEST = 300

@@ -9,14 +9,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from audit_dagster.failures import NO_ERROR_TEXT, cause
-from audit_dagster.render import file_name, render, visible
-from audit_dagster.reports.weekly import CALENDAR_WEEKS, calendar_days
+from audit_dagster.escaping import file_name, visible
+from audit_dagster.render import render
+from audit_dagster.reports.weekly import CALENDAR_WEEKS, calendar_days, causes, most_frequent
 from audit_dagster.reports.windows import monday_of, week_name
 
 Rows = Sequence[dict[str, Any]]
 
-MOST_CAUSES = 20
 NEWEST_DAYS = 7
 _WEEKS_AT_HAND = 8
 _STRENGTHS = 4
@@ -41,12 +40,15 @@ class Pages(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteRows:
-    """What SQL counted in the calendar's weeks: `days`, `tools` and `people` with `operations`, `failed`, `last_at`."""
+    """What SQL counted in the calendar's weeks: `days`, `tools` and `people` with `operations`, `failed`, `last_at`.
+
+    `kinds` are rows of the query `failure_kinds`.
+    """
 
     days: Rows = ()
     tools: Rows = ()
     people: Rows = ()
-    failures: Rows = ()
+    kinds: Rows = ()
 
 
 def site_page(pages: Pages, rows: SiteRows, zone: ZoneInfo) -> str:
@@ -62,8 +64,7 @@ def site_page(pages: Pages, rows: SiteRows, zone: ZoneInfo) -> str:
         days=pages.days,
         calendar=_calendar(today, pages, rows.days) if today else None,
         calendar_weeks=CALENDAR_WEEKS,
-        failures=[{**row, "error_message": cause(row["error_message"]) or NO_ERROR_TEXT} for row in rows.failures],
-        most_causes=MOST_CAUSES,
+        **most_frequent(causes(rows.kinds)),
         weeks=_by_year(sorted(pages.weeks, reverse=True)),
         tools=_tools(pages, rows.tools),
         people=[{**row, "search": f"#q={visible(row['user_name'])}"} for row in rows.people],

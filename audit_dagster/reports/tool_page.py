@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
-from audit_dagster.render import Svg, render
+from audit_dagster.escaping import Svg
+from audit_dagster.render import render
 from audit_dagster.reports import charts
 from audit_dagster.reports.tools import ToolRows, tool_facts
 from audit_dagster.reports.weekly import calendar_days

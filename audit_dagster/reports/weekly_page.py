@@ -8,7 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import utc_text
-from audit_dagster.render import Svg, file_name, render
+from audit_dagster.escaping import Svg, file_name
+from audit_dagster.render import render
 from audit_dagster.reports import charts
 from audit_dagster.reports.daily_page import page_of_day
 from audit_dagster.reports.weekly import WeekRows, calendar_days, week_facts

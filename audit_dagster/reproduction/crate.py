@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import visible
+from audit_dagster.escaping import visible
 from audit_dagster.reproduction.ground import FileFacts, recorded_files, repository_root
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"

@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import render, shell_word, visible
+from audit_dagster.escaping import shell_word, visible
+from audit_dagster.render import render
 from audit_dagster.reproduction.ground import Patch, below, from_root, patched_paths, repository_root
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, Step
 from audit_dagster.reproduction.words import SECRET, reproduction_note

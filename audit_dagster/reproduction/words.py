@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import visible
+from audit_dagster.escaping import visible
 
 # The contract's samples write their flags in this order; a jsonb column does not keep the recorded one.
 _FIRST_FLAGS = ("project", "file", "input_file", "parameter", "node_id", "start_date", "end_date")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,9 +49,13 @@ def stream_entries(connection: Connection[Any], name: str, **parameters: Any) ->
 @contextmanager
 def snapshot(connection: Connection[Any]) -> Iterator[None]:
     """All queries of the block see the same rows, whatever is stored meanwhile. Raises DatabaseError."""
-    with _answered(connection, "snapshot"), connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    with contextlib.ExitStack() as stack:
+        with _answered(connection, "snapshot"):
+            stack.enter_context(connection.transaction())
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield
+        with _answered(connection, "snapshot"):
+            stack.close()
 
 
 def _rows(connection: Connection[Any], name: str, parameters: Mapping[str, Any]) -> Iterator[Row]:

@@ -24,7 +24,7 @@ from markdown_it import MarkdownIt
 
 from audit_dagster.alerts.delivery import DeliveryError, deliver, target_name
 from audit_dagster.alerts.message import Message
-from audit_dagster.render import visible
+from audit_dagster.escaping import visible
 from audit_dagster_tests.alerts.servers import Mail, Web, free_port, mail_server, web_server
 from audit_dagster_tests.alerts.texts import HOSTILE, Page, message_about, spaced
 

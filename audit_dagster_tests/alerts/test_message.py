@@ -14,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from audit_dagster.alerts.message import Failure, Incident, Links, Message, alert_message
-from audit_dagster.render import visible
+from audit_dagster.escaping import visible
 from audit_dagster_tests.alerts.texts import CHICAGO, FIRST, HOSTILE, LAST, LINKS, Page, message_about, spaced
 from audit_dagster_tests.conftest import make_entry
 

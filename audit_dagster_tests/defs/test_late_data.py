@@ -14,7 +14,7 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from audit_dagster.definitions import defs
 from audit_dagster.defs.site import reports_site
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import file_name
+from audit_dagster.escaping import file_name
 from audit_dagster.settings import Settings
 from audit_dagster_tests.conftest import make_entry
 

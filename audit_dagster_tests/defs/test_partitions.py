@@ -17,7 +17,7 @@ import pytest
 
 from audit_dagster.definitions import defs
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import file_name
+from audit_dagster.escaping import file_name
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports.totals import stated_totals
 from audit_dagster.reports.windows import day_window, monday_of

@@ -114,6 +114,7 @@ def test_threads_and_forks(settings: Settings) -> None:
     assert len(numbers(settings)) > 250
 
 
+@pytest.mark.chaos  # how many get a number is a question of time
 def test_64_processes_at_once(settings: Settings) -> None:
     processes = crowd(64, 25)
     for process in processes:
@@ -123,7 +124,7 @@ def test_64_processes_at_once(settings: Settings) -> None:
     print(f"{len(found)} of 1600 have a number")
     assert len(waiting(settings.spool_dir)) == 1600
     assert found == list(range(1, len(found) + 1))
-    assert len(found) > 800, "also where the cores have other work: who waits too long goes without"
+    assert len(found) > 1200
 
 
 def test_who_is_killed_leaves_no_gap(settings: Settings) -> None:

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError, ConfigurationError
-from audit_dagster.render import render, shell_line, visible
+from audit_dagster.escaping import shell_line, visible
+from audit_dagster.render import render
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports import daily
-from audit_dagster.reports.daily import daily_report
-from audit_dagster.reports.daily_page import MOST_ON_A_PAGE, Neighbours, daily_json, daily_pages
+from audit_dagster.reports.daily import daily_report, operation_of
+from audit_dagster.reports.daily_page import MOST_ON_A_PAGE, Neighbours, daily_pages, json_end, json_start
+from audit_dagster.reports.day import day_of
 from audit_dagster.settings import Settings
 from audit_dagster_tests.conftest import make_entry
 from audit_dagster_tests.reports.test_documents import HOSTILE_NOTE
@@ -38,6 +40,12 @@ def page_of(*entries: LogEntry) -> str:
     return page
 
 
+def json_of(*entries: LogEntry) -> str:
+    day = day_of(DAY, entries, ZONE)
+    lines = ",\n".join(operation_of(entry, day).entry for entry in entries)
+    return f"{json_start(day)}{lines}{json_end(WHERE, day)}"
+
+
 def odd_entry(**fields: Any) -> LogEntry:
     texts = {"tool_name": ODD, "operation": ODD, "user_name": ODD, "note": ODD, "error_message": ODD}
     more: dict[str, Any] = {"parameters": {ODD: ODD}, "results": {ODD: [ODD]}, "context": {"traceback": ODD}}
@@ -50,7 +58,7 @@ def test_a_day_without_operations() -> None:
     assert "No operations on this day." in page
     assert "Failures" not in page
     assert "<svg" not in page
-    form = json.loads(daily_json(WHERE, [], ZONE))
+    form = json.loads(json_of())
     assert (form["operations"], form["failed"], form["tools"], form["entries"]) == (0, 0, [], [])
 
 
@@ -92,17 +100,17 @@ def test_a_large_note_is_cut_in_the_page_and_whole_in_the_json() -> None:
     entry = make_entry(note="x" * 1_000_000)
     assert len(page_of(entry)) < 100_000
     assert "(1,000,000 characters; the JSON of this day has them all)" in page_of(entry)
-    assert LogEntry.from_json(json.loads(daily_json(WHERE, [entry], ZONE))["entries"][0]) == entry
+    assert LogEntry.from_json(json.loads(json_of(entry))["entries"][0]) == entry
 
 
 def test_json_gives_the_entries_back() -> None:
     entries = [make_entry(), odd_entry(), make_entry(success=False)]
-    text = daily_json(WHERE, entries, ZONE)
+    text = json_of(*entries)
     form = json.loads(text)
     assert list(form) == ["day", "timezone", "operations", "failed", "tools", "entries", "links"]
     assert [LogEntry.from_json(one) for one in form["entries"]] == entries
     assert (form["operations"], form["failed"]) == (3, 2)
-    assert text == daily_json(WHERE, entries, ZONE)
+    assert text == json_of(*entries)
     assert text.isascii()
 
 
@@ -176,7 +184,7 @@ def test_a_long_day_is_written_as_it_is_rendered(
     document = ReportService(settings).write_daily_report(connection, DAY)
     folder = settings.reports_dir / "daily"
     report = daily_report(DAY, entries, ZONE)
-    made = {".md": report, ".json": daily_json(WHERE, entries, ZONE), **daily_pages(WHERE, entries, ZONE)}
+    made = {".md": report, ".json": json_of(*entries), **daily_pages(WHERE, entries, ZONE)}
     assert {path.name for path in folder.iterdir()} == {f"{DAY}{ending}" for ending in made}
     assert {ending: (folder / f"{DAY}{ending}").read_bytes().decode() for ending in made} == made
     assert (document.operations, document.failed) == (1005, 671)

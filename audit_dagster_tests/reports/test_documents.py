@@ -28,7 +28,8 @@ from markdown_it.token import Token
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import EntryError
-from audit_dagster.render import render, visible
+from audit_dagster.escaping import visible
+from audit_dagster.render import render
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports import daily, tools, weekly
 from audit_dagster.reports.tools import ToolRows

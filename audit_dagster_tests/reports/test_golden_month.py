@@ -28,10 +28,10 @@ LONG_DAY, OF_LONG_DAY = date(2023, 11, 30), MONDAYS[-1]
 LONG = 100_000 if os.environ.get("AUDIT_TEST_PROFILE") == "nightly" else 5_000
 SCRIPTED = DAYS[:9]
 WHOLE = re.compile(
-    r"index\.html|daily/2023-11-0[1-7]\.\w+|search/2023-11-0[1-7]\.js|scripts/2023-11-0[37]\.sh"
+    r"index\.html|daily/2023-11-0[1-7]\.\w+|search/2023-11-0[1-7]\.js|scripts/2023-11-03\.sh"
     r"|weekly/2023-W4[45]\.\w+|weekly/2023-W44-(days|durations)\.svg|tools/.*/2023-W4[45](\.\w+|-durations\.svg)"
 )
-CHART = re.compile(rb"<svg .*?</svg>", re.DOTALL)
+SHARED = re.compile(rb"<(svg|style|script)\b.*?</\1>", re.DOTALL)
 GENERATED = re.compile(r"^# Reproduction script generated on .*", re.MULTILINE)
 
 
@@ -56,9 +56,9 @@ def digest(name: str, content: bytes) -> str:
     return f"{name} {len(content)} bytes {len(content.splitlines())} lines {hashlib.sha256(content).hexdigest()}"
 
 
-def without_charts(content: bytes) -> bytes:
-    """A page that people can read, with the digests of its charts, which are most of it."""
-    return CHART.sub(lambda chart: f"<svg> {digest('chart', chart[0])} </svg>".encode(), content)
+def without_bulk(content: bytes) -> bytes:
+    """A page that people can read, with the digests of its charts, style and script, which are most of it."""
+    return SHARED.sub(lambda part: f"<{part[1].decode()}> {digest('of it', part[0])}".encode(), content)
 
 
 def kept_files() -> set[str]:
@@ -93,7 +93,7 @@ def test_the_documents_of_a_month(lab_of_the_month: Lab) -> None:
     service.write_site(connection)
     found = documents(lab_of_the_month)
     whole = {name: content for name, content in found.items() if WHOLE.fullmatch(name)}
-    whole |= {name: without_charts(content) for name, content in whole.items() if name.endswith(".html")}
+    whole |= {name: without_bulk(content) for name, content in whole.items() if name.endswith(".html")}
     lines = [digest(name, content) for name, content in found.items() if name not in whole]
     if os.environ.get("AUDIT_UPDATE_GOLDEN") == "1":
         for path in kept_files() - {"digests.txt", *whole}:

@@ -36,7 +36,7 @@ from audit_dagster.alert_service import send_alerts
 from audit_dagster.alerts.message import alert_message
 from audit_dagster.cli import cli
 from audit_dagster.entry import LogEntry
-from audit_dagster.render import file_name
+from audit_dagster.escaping import file_name
 from audit_dagster.reports import charts
 from audit_dagster.reports.charts import inline
 from audit_dagster.settings import PostgresSettings

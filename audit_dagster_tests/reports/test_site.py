@@ -20,7 +20,7 @@ import pytest
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import AuditError
-from audit_dagster.render import file_name
+from audit_dagster.escaping import file_name
 from audit_dagster.report_service import ReportService
 from audit_dagster.reports.site import Pages, SiteRows, site_page
 from audit_dagster.settings import Settings
@@ -48,7 +48,7 @@ def counted(name: str, value: Any, operations: int = 12, failed: int = 1, at: da
 
 
 def failure(**fields: Any) -> dict[str, Any]:
-    row = {"tool_name": "decode", "operation": "run", "error_message": "disk full", "failures": 3}
+    row = {"tool_name": "decode", "operation": "run", "error_message": "disk full", "failures": 3, "seen_before": False}
     return {**row, "first_at": NOON - timedelta(days=9), "last_at": NOON, **fields}
 
 
@@ -107,7 +107,7 @@ def test_failures_people_and_tools() -> None:
     rows = SiteRows(
         tools=[counted("tool_name", "decode"), counted("tool_name", "plot", 5, 0, NOON - timedelta(days=1))],
         people=[counted("user_name", "ada lovelace")],
-        failures=[failure(), failure(error_message=None, last_at=NOON - timedelta(days=2))],
+        kinds=[failure(), failure(error_message="", last_at=NOON - timedelta(days=2))],
     )
     text = site_page(Pages(days=frozenset({DAY}), tools=week), rows, ZONE)
     failures = section(text, "failures")
@@ -128,7 +128,7 @@ def test_failures_people_and_tools() -> None:
 
 
 def test_a_failure_is_the_last_line_of_its_traceback() -> None:
-    text = a_page(failures=[failure(error_message="Traceback (most recent call last):\n  x\nKeyError: 'a'")])
+    text = a_page(kinds=[failure(error_message="Traceback (most recent call last):\n  x\nKeyError: 'a'")])
     assert "<br>KeyError: &#39;a&#39;</td>" in text
 
 
@@ -149,7 +149,7 @@ def test_weeks_and_days_are_folded() -> None:
 def test_hostile_names_stay_text() -> None:
     name = f"{HOSTILE}\x1b\u202e\n../../x"
     rows = SiteRows(
-        tools=[counted("tool_name", name)], people=[counted("user_name", name)], failures=[failure(error_message=name)]
+        tools=[counted("tool_name", name)], people=[counted("user_name", name)], kinds=[failure(error_message=name)]
     )
     pages = Pages(days=frozenset({DAY}), tools={name: frozenset({"2023-W24"})})
     text = site_page(pages, rows, ZONE)
@@ -387,7 +387,7 @@ def test_hostile_texts_stay_texts(page: Page, tmp_path: Path) -> None:
     rows = {
         "tools": [counted("tool_name", HOSTILE)],
         "people": [counted("user_name", HOSTILE)],
-        "failures": [failure()],
+        "kinds": [failure()],
     }
     site = a_site(tmp_path / "hostile", {DAY: [row]}, **rows)
     page.goto((site / "index.html").as_uri())
@@ -421,7 +421,7 @@ def test_without_scripts_all_but_the_search_is_there(page: Page, tmp_path: Path)
 def test_narrow_and_accessible(page: Page, scheme: str, tmp_path: Path) -> None:
     days = [counted("day", DAY - timedelta(days=number), number, number % 3) for number in range(1, 60)]
     rows = {"days": days, "tools": [counted("tool_name", "x" * 300)], "people": [counted("user_name", "ada")]}
-    site = a_site(tmp_path, {DAY: [a_row(1, ok=0, further="y" * 900)]}, **rows, failures=[failure()])
+    site = a_site(tmp_path, {DAY: [a_row(1, ok=0, further="y" * 900)]}, **rows, kinds=[failure()])
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 375, "height": 800})
     page.goto((site / "index.html").as_uri() + "#q=ada")

@@ -72,8 +72,6 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("user_activity", {**WEEK, **TOOL}, {BY_TOOL}),
     ("day_usage", {**WEEK, **ZONE, **ANY_TOOL}, {BY_TIME}),
     ("day_usage", {**WEEK, **ZONE, **TOOL}, {BY_TOOL}),
-    ("user_usage", {**WEEK, **ANY_TOOL}, {BY_TIME}),
-    ("user_usage", {**WEEK, **TOOL}, {BY_TOOL}),
     ("failure_causes", {**WEEK, **LIMIT, **ANY_TOOL}, {BY_TIME}),
     ("failure_causes", {**WEEK, **LIMIT, **TOOL}, {BY_TOOL}),
     ("failure_kinds", {**NINE_WEEKS, **LIMIT, **ANY_TOOL}, {BY_TIME}),
