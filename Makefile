@@ -36,7 +36,7 @@ dev: $(READY)  ## Open Dagster on 127.0.0.1:3000 over the demo's data
 	@exec env $(HERE) $(BIN)/audit-dagster dev
 
 test: $(READY)  ## Run the whole suite, its chaos last and alone
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not chaos"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not chaos"
 	$(BIN)/python -m pytest -m chaos
 
 test-nightly: $(READY)  ## Run the suite with the long profiles
