@@ -144,6 +144,16 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%" if whole else "\u2013"
 
 
+def size(value: int) -> str:
+    """999 B, 1.5 kB, 20.0 MB"""
+    amount, unit = float(value), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 999.95:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{value:,} B" if unit == "B" else f"{amount:,.1f} {unit}"
+
+
 def seconds(value: float | None) -> str:
     """45.7s; milliseconds below one second; `unknown` where nobody measured."""
     if value is None:

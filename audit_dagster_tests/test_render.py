@@ -26,7 +26,7 @@ from audit_dagster.escaping import (
     shell_word,
     visible,
 )
-from audit_dagster.render import duration, environment, number, percent, seconds, templates_dir
+from audit_dagster.render import duration, environment, number, percent, seconds, size, templates_dir
 
 ANY_TEXT = st.text(alphabet=st.characters() | st.characters(categories=["Cs"]))
 LOOK_ALIKES = [
@@ -269,6 +269,9 @@ def test_numbers() -> None:
     assert [duration(value) for value in short] == ["unknown", "0 ms", "250 ms", "1.0 s", "45.7 s"]
     assert [duration(value) for value in long] == [
         *("1 min 0 s", "59 min 59 s", "1 h 0 min", "1 h 7 min", "1,000 h 0 min")
+    ]
+    assert [size(value) for value in (0, 999, 1000, 999_949, 999_950, 20_000_000, 5 * 10**15)] == [
+        *("0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "20.0 MB", "5,000.0 TB")
     ]
 
 

@@ -159,7 +159,10 @@ def start_of(operation: DemoOperation, monday: date, zone: ZoneInfo) -> datetime
 
 
 def make_repository(folder: Path) -> list[str]:
-    """Make the station's repository with its three commits; their hashes, the same wherever it is made."""
+    """Make the station's repository with its three commits; their hashes, the same wherever it is made.
+
+    `origin.git` beside it is where they are pushed to: others can get them.
+    """
     from git import Actor, Repo
 
     repository = Repo.init(folder, initial_branch="main")
@@ -178,6 +181,9 @@ def make_repository(folder: Path) -> list[str]:
             message, author=author, committer=author, author_date=moment, commit_date=moment, skip_hooks=True
         )
         hashes.append(commit.hexsha)
+    Repo.init(folder.with_name("origin.git"), bare=True, initial_branch="main").close()
+    repository.create_remote("origin", "../origin.git")
+    repository.git.push("--quiet", "--no-verify", "--set-upstream", "origin", "main")
     repository.close()
     return hashes
 

@@ -140,7 +140,7 @@ def _run_again(directory: Path, settings: Settings) -> _Again:
     script = directory / "reproduce.sh"
     info = create_reproduction_script(f"{settings.reports}/daily", script)
     clone = directory / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(directory / "station"), str(clone)], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(directory / "origin.git"), str(clone)], check=True)
     with (directory / "reproduce.log").open("w") as log:
         done = subprocess.run(
             ["bash", str(script), "--in-place", "--repo", str(clone), "--work", str(directory / "again")],

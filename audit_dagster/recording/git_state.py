@@ -21,6 +21,7 @@ _FRESH_SECONDS = 1.0
 # A repository's own programs must not run, nor may its index be written to.
 GIT = ("git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 _STATUS = (*GIT, "status", "--porcelain=v2", "--branch", "-z", "--no-renames")
+_ON_NO_REMOTE = (*GIT, "rev-list", "--count", "HEAD", "--not", "--remotes")
 # What a hook of git is told about its own repository.
 _OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_COMMON_DIR")
 _NOT_OURS = (*_OF_A_HOOK, "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_DIFF_OPTS")
@@ -33,8 +34,8 @@ _seen: dict[str, tuple[float, tuple[object, ...], GitState]] = {}
 class GitState(NamedTuple):
     """What git says of one repository. `changes` are the paths that differ from the commit, as `git status` gives them.
 
-    `ahead` counts the commits that `upstream`, the branch of a remote that this one follows, lacks. `error` says what
-    went wrong; the rest is then None.
+    `ahead` counts the commits that `upstream`, the branch of a remote that this one follows, lacks; where it follows
+    none, those that are on no branch of a remote. `error` says what went wrong; the rest is then None.
     """
 
     root: str
@@ -70,7 +71,7 @@ class GitQuestion:
         if self._known is None:
             status, error = _ended(self._status) if self._status else (None, self._error)
             failed = GitState(self._root, error=error)
-            self._known = failed if status is None else _parsed(self._root, status, self._remote)
+            self._known = failed if status is None else _with_ahead(_parsed(self._root, status, self._remote))
             _seen[self._root] = (time.monotonic(), self._marks, self._known)
         return self._known
 
@@ -150,6 +151,17 @@ def _parsed(root: str, status: str, remote: str | None) -> GitState:
         ahead=int(headers["branch.ab"].split()[0]) if "branch.ab" in headers else None,
         changes=changes,
     )
+
+
+def _with_ahead(state: GitState) -> GitState:
+    """Of a detached HEAD, as CI checks it out, and of a branch that follows none, git has to be asked once more."""
+    if state.ahead is not None or state.remote is None or state.commit is None:
+        return state
+    try:
+        count, _ = _ended(_start(_ON_NO_REMOTE, state.root))
+    except OSError:
+        return state
+    return state._replace(ahead=None if count is None else int(count))
 
 
 def _remote(folder: Path) -> str | None:

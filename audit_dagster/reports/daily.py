@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import EntryError
-from audit_dagster.escaping import ascii_json
+from audit_dagster.escaping import ascii_json, shell_words
 from audit_dagster.failures import cause
 from audit_dagster.render import number, render_pieces, seconds
 from audit_dagster.reports.day import Day, day_of
@@ -72,7 +72,7 @@ def operation_of(entry: LogEntry, day: Day) -> Operation:
         name=entry.operation,
         success=entry.success,
         facts=[*facts(entry), *when_run_again(entry, day.again)],
-        command=shlex.join(entry.command) if entry.command else None,
+        command=shell_words(entry.command) if entry.command else None,
         entry=ascii_json(entry.to_json()),
     )
 
@@ -126,6 +126,8 @@ def shown(value: Any) -> str:
 
 def json_text(value: Any) -> str:
     """JSON with every letter as it is. (Most values are texts and whole numbers, which need no encoder made.)"""
+    if type(value) is str:
+        return encode_basestring(value)
     return str(value) if type(value) is int else _JSON.encode(value)
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.escaping import Svg, ascii_json, file_name, shell_line
+from audit_dagster.escaping import Svg, ascii_json, file_name, shell_line, visible
 from audit_dagster.failures import NO_ERROR_TEXT, cause
-from audit_dagster.render import render
+from audit_dagster.render import render, size
 from audit_dagster.reports.charts import day_timeline, inline
 from audit_dagster.reports.daily import Operation, clock, json_text, operation_of, shown
 from audit_dagster.reports.day import Day, day_of
@@ -184,9 +184,22 @@ def _texts(entry: LogEntry) -> Iterator[tuple[str, str]]:
     for name, text in (("Note", entry.note), ("Error", entry.error_message)):
         if text and ("\n" in text or shown(text) != text):
             yield name, _cut(text)
+    for name, kind in (("Files read", "inputs"), ("Files made", "outputs")):
+        if text := "\n".join(_files(entry.context.get(kind))):
+            yield name, _cut(text)
     trace = entry.context.get("traceback")
     if isinstance(trace, str) and trace:
         yield "Traceback", _cut(trace)
+
+
+def _files(recorded: Any) -> Iterator[str]:
+    """A line for each file; an entry that was handed in may hold anything in its place."""
+    for file in recorded if isinstance(recorded, list) else ():
+        if isinstance(file, dict) and isinstance(path := file.get("path"), str):
+            length, digest = file.get("size"), file.get("sha256")
+            facts = [size(length)] if type(length) is int else []
+            facts += [f"SHA-256 {visible(digest)}"] if isinstance(digest, str) else []
+            yield f"{visible(path)} ({', '.join(facts) or 'not read'})"
 
 
 def _lines(values: Mapping[str, Any]) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from audit_dagster.escaping import visible
 from audit_dagster.render import number
+from audit_dagster.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +43,18 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+@cache
+def _find_place_for_fonts() -> None:
+    """matplotlib keeps a list of them below the home, and complains where it cannot."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - the other one raises where there is none
+    if not os.access(home, os.W_OK):
+        os.environ.setdefault("MPLCONFIGDIR", str(Settings.load().state_dir / "matplotlib"))
+
+
 @contextmanager
 def drawing(width: float, height: float, salt: str) -> Iterator[tuple[Figure, Axes]]:
     """A figure, in inches, with one pair of axes. `salt` keeps the ids of two charts in one page apart."""
+    _find_place_for_fonts()
     import matplotlib
     from matplotlib.figure import Figure
 

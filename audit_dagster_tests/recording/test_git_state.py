@@ -119,6 +119,21 @@ def test_a_branch_that_is_ahead_of_its_remote(settings: Settings, repository: Pa
     assert (facts["upstream"], facts["ahead"]) == ("origin/main", 1)
 
 
+def test_a_commit_that_no_branch_follows_may_be_on_a_remote(repository: Path, git: Git, tmp_path: Path) -> None:
+    git("commit", "--quiet", "--allow-empty", "--message=second")
+    git("clone", "--quiet", "--bare", ".", tmp_path / "bare")
+    git("remote", "add", "origin", tmp_path / "bare")
+    assert state_of(repository).ahead == 2, "nothing was fetched yet"
+    git("fetch", "--quiet", "origin")
+    git("checkout", "--quiet", "HEAD~1")
+    assert state_of(repository)[2:8] == (None, False, str(tmp_path / "bare"), None, 0, ())
+    git("checkout", "--quiet", "-b", "mine")
+    git("commit", "--quiet", "--allow-empty", "--message=mine")
+    assert state_of(repository).ahead == 1
+    git("remote", "remove", "origin")
+    assert state_of(repository).ahead is None
+
+
 def test_a_linked_worktree_and_a_submodule_are_repositories_of_their_own(
     repository: Path, git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

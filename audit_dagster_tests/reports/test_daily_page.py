@@ -80,6 +80,14 @@ def test_a_page_shows_what_the_rows_say() -> None:
     assert page_of(failed, fine) == page
 
 
+def test_a_page_names_the_files_of_an_operation() -> None:
+    made: list[Any] = [{"path": "/data/turf.csv", "size": 1234, "sha256": "ab" * 32}, {"path": "/a\nb"}, "handed in", 3]
+    page = page_of(make_entry(context={"inputs": "none", "outputs": made}))
+    assert "Files read" not in page
+    lines = f"/data/turf.csv (1.2 kB, SHA-256 {'ab' * 32})\n/a↵b (not read)"
+    assert f'<h3>Files made</h3>\n<pre tabindex="0">\n{lines}</pre>' in page
+
+
 def test_no_text_becomes_markup() -> None:
     page = page_of(odd_entry(), odd_entry(success=True))
     assert page.count("<script") == 1
