@@ -509,8 +509,19 @@ def test_tables_at_eighty_columns(settings: Settings, store: Store) -> None:
         f"    {error}",
         "2023-06-14 00:00:00  ok      sensing-data        extract        250 ms  abcd5678",
     ]
-    cut = on_terminal("recent", "--limit", "1", columns=60, NO_COLOR="1").splitlines()[-1]
-    assert cut == f"    {error[:55]}…", "one line"
+    cut = on_terminal("recent", "--limit", "1", columns=74, NO_COLOR="1").splitlines()[-1]
+    assert cut == f"    {error[:69]}…", "one line"
+    narrow = [line.split() for line in COLOUR.sub("", on_terminal("recent", "--limit", "1", columns=60)).splitlines()]
+    assert narrow == [
+        ["Start", "(UTC)", "2023-06-15", "12:00:00"],
+        ["Status", "FAILED"],
+        ["Tool", "sensing-data-extraction"],
+        ["Operation", "extract"],
+        ["Duration", "2", "h", "15", "min"],
+        ["Note", "or", "error", *error.split()[:7]],
+        error.split()[7:],
+        ["Id", "abcd1234"],
+    ], "where a table would tell nothing, each value has a line"
     wide = on_terminal("recent", columns=200, NO_COLOR="1").splitlines()
     assert len(wide) == 3 and error in wide[1] and wide[1].rstrip().endswith("abcd1234")
     for question in (["stats", *JUNE], ["stats", "--by", "error", *JUNE], ["diff", "abcd12", "abcd56"]):

@@ -14,10 +14,12 @@ from audit_dagster.commands import plain
 from audit_dagster.entry import utc_text
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
 _ANY_WIDTH = 100_000
+_NARROWEST = 10  # to this, a text may be cut
 _Item = TypeVar("_Item")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 Row = Sequence[Any]
@@ -37,8 +39,9 @@ def cell_text(value: Any) -> str:
 class Column(NamedTuple):
     """A column: its name in JSON and CSV, its title on a terminal, and how people see its values.
 
-    Where a terminal is narrow its texts are cut, or cut last (`keep`), or go on in the next line (`fold`), or stand by
-    themselves below their row (`below`, for one column of a table without `fold`).
+    Where a terminal is narrow its texts are cut, or stay whole (`keep`), or go on in the next line (`fold`), or stand
+    by themselves below their row (`below`, for one column of a table without `fold`). Where it is narrower still, every
+    value has a line.
     """
 
     name: str
@@ -135,6 +138,9 @@ def _show_table(
     from rich.text import Text
 
     console = Console()
+    if _least_width(columns, texts) > console.width:
+        _show_records(console, columns, texts, red)
+        return
     styles = ["red" if is_red else "" for is_red in red]
     numbers = [all(map(_is_number, values)) for values in zip(*rows, strict=True)]
     below = next((place for place, column in enumerate(columns) if column.narrow == "below"), None)
@@ -150,6 +156,35 @@ def _show_table(
         console.print(Segments([*line, Segment.line()]), end="")
         if row[below]:
             console.print(Text(f"    {row[below]}", style=style), no_wrap=True, overflow="ellipsis")
+
+
+def _least_width(columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> int:
+    from rich.cells import cell_len
+
+    widths = []
+    for column, *cells in zip(columns, *texts, strict=True):
+        longest = max(map(cell_len, (column.title, *cells)))
+        widths.append(longest if column.narrow == "keep" else min(longest, _NARROWEST))
+    kept = [width for width, column in zip(widths, columns, strict=True) if column.narrow != "below"]
+    return sum(kept) + 2 * (len(kept) - 1)
+
+
+def _show_records(
+    console: Console, columns: Sequence[Column], texts: Sequence[Sequence[str]], red: Sequence[bool]
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, (row, is_red) in enumerate(zip(texts, red, strict=True)):
+        if number:
+            console.print()
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True, style="bold", min_width=max(len(column.title) for column in columns))
+        table.add_column(overflow="fold")
+        for column, text in zip(columns, row, strict=True):
+            if text:
+                table.add_row(Text(column.title), Text(text, style="red" if is_red else ""))
+        console.print(table)
 
 
 def _without(row: Sequence[_Item], place: int) -> list[_Item]:

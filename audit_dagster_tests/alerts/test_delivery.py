@@ -27,6 +27,7 @@ from audit_dagster.alerts.message import Message
 from audit_dagster.escaping import visible
 from audit_dagster_tests.alerts.servers import Mail, Web, free_port, mail_server, web_server
 from audit_dagster_tests.alerts.texts import HOSTILE, Page, message_about, spaced
+from audit_dagster_tests.reports.hostile_texts import HOSTILE as DOCUMENT_TEXTS
 
 DOCS = Path(__file__).parents[2] / "docs" / "alerts.md"
 MESSAGE = Message(
@@ -157,6 +158,19 @@ def test_a_webhook_is_signed_json(web: Web, webhook: str) -> None:
     assert abs(int(stamp) - time.time()) < 60
     expected = hmac.new(b"s3cret-key", f"{stamp}.".encode() + call.body, hashlib.sha256).hexdigest()
     assert call.headers["X-Audit-Signature"] == f"sha256={expected}"
+
+
+def test_a_webhook_gets_every_hostile_text_and_nothing_hidden(web: Web, webhook: str) -> None:
+    """Ten in each: more, a message only names."""
+    batches = [DOCUMENT_TEXTS[start : start + 10] for start in range(0, len(DOCUMENT_TEXTS), 10)]
+    for texts in batches:
+        message = message_about(*texts)
+        deliver(message, webhook, 1, TIMEOUT)
+        body = web.calls[-1].body
+        form = json.loads(body)
+        assert (form["subject"], form["text"]) == (message.subject, message.text)
+        assert re.fullmatch(rb"[\x20-\x7e]+", body)
+    assert len(web.calls) == len(batches) >= 50
 
 
 def test_the_documented_verification_accepts_only_what_is_ours(web: Web, webhook: str) -> None:
