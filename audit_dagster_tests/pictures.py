@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import pty
-import re
 import shutil
 import signal
 import socket
@@ -36,8 +35,6 @@ _START_SECONDS = 60
 _LARGEST = 200_000
 _WIDTH, _HEIGHT = 1400, 900
 _COLUMNS = 120
-_BREADCRUMB = "text=/^Assets$/"
-_DATE = re.compile(r"^\d{4}-\d\d-\d\d$")
 # What a node of the graph shows. Without `partitions`: its foot shows them too, and of `audit_logs`, which is observed
 # rather than materialized, that row says "0% filled".
 _FACETS = ["unsynced-tag", "checks", "latest-event", "status", "kind-tag", "automation"]
@@ -61,9 +58,7 @@ def main(folder: Path) -> None:
     day = _telling_day(Settings.load().reports_dir / "daily")
     with dagster(os.environ) as address, browser() as page:
         _asset_graph(page, address, folder / "asset-graph.png")
-        _partitions(page, address, day, folder / "partitions.png")
-        _daily_report(page, folder / "daily-report.png")
-        _checks(page, address, folder / "checks.png")
+        _daily_report(page, address, day, folder / "daily-report.png")
     for path in sorted(folder.glob("*.png")):
         print(f"{path}: {path.stat().st_size // 1000} kB")
         if path.stat().st_size > _LARGEST:
@@ -155,14 +150,9 @@ def _asset_graph(page: Page, address: str, path: Path) -> None:
     )
 
 
-def _partitions(page: Page, address: str, day: str, path: Path) -> None:
+def _daily_report(page: Page, address: str, day: str, path: Path) -> None:
     page.goto(f"{address}/assets/daily_report?view=partitions&partition={day}")
     page.get_by_text("Show Markdown").wait_for()
-    _take(page, path, page.locator(_BREADCRUMB), page.get_by_text(_DATE), to_right=True)
-
-
-def _daily_report(page: Page, path: Path) -> None:
-    """From where the partitions were shown: the report that belongs to one."""
     page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT + 300})
     page.get_by_text("Show Markdown").click()
     dialog = page.get_by_role("dialog")
@@ -170,12 +160,6 @@ def _daily_report(page: Page, path: Path) -> None:
     dialog.evaluate(_DRAW, _DRAWN)
     _take(page, path, dialog, margin=0)
     page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
-
-
-def _checks(page: Page, address: str, path: Path) -> None:
-    page.goto(f"{address}/assets/daily_report?view=checks")
-    page.get_by_text("Passed").first.wait_for()
-    _take(page, path, page.locator(_BREADCRUMB), page.get_by_text("looked_at").first, to_right=True)
 
 
 def take_pages(page: Page, reports: Path, folder: Path) -> list[Path]:
@@ -219,7 +203,7 @@ def _on_a_terminal(words: list[str], environment: Mapping[str, str]) -> str:
     return said.decode().replace("\r\n", "\n")
 
 
-def _take(page: Page, path: Path, *shown: Locator, margin: int = 24, to_right: bool = False) -> None:
+def _take(page: Page, path: Path, *shown: Locator, margin: int = 24) -> None:
     """The rectangle around all of `shown`, once the page stands still."""
     last = b""
     deadline = time.monotonic() + 15
@@ -232,8 +216,7 @@ def _take(page: Page, path: Path, *shown: Locator, margin: int = 24, to_right: b
     top = max(0, min(box["y"] for box in boxes) - margin)
     right = min(window["width"], max(box["x"] + box["width"] for box in boxes) + margin)
     bottom = min(window["height"], max(box["y"] + box["height"] for box in boxes) + margin)
-    width = (window["width"] if to_right else right) - left
-    page.screenshot(path=path, clip={"x": left, "y": top, "width": width, "height": bottom - top})
+    page.screenshot(path=path, clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
 
 
 if __name__ == "__main__":
