@@ -229,6 +229,7 @@ def test_the_tools_own_repository_where_it_is_another(
         "dirty": True,
         "root": str(script.parent),
         "remote": "https://ada:${SECRET:URL_PASSWORD}@example.org/tools.git",
+        "ahead": 1,
     }
     with AuditService().database() as connection:
         ((kept,),) = connection.execute("SELECT patch FROM audit_patches WHERE sha256 = %s", [patch["sha256"]])
