@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from datetime import UTC, datetime
@@ -180,7 +179,14 @@ def _working_directory() -> str | None:
 
 
 def _user() -> str:
+    """As getpass has it, but that it asks the system, which may go through a socket and wait, where we read a file."""
+    names = (os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME"))
+    return next(filter(None, names), None) or _name_of(str(os.getuid()))
+
+
+def _name_of(user_id: str) -> str:
     try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return str(os.getuid())
+        lines = Path("/etc/passwd").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return user_id
+    return next((fields[0] for line in lines if len(fields := line.split(":")) > 2 and fields[2] == user_id), user_id)

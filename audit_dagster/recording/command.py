@@ -1,7 +1,7 @@
 """`audit-dagster run -- COMMAND`: runs any command as itself and records it.
 
 Exit code, signals and the three streams are the command's. Only stderr passes through here, for the tail that becomes
-the error message; where it is a terminal the command still sees one.
+the error message, and stdout where both are one file; where stderr is a terminal the command still sees one.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ import re
 import resource
 import select
 import signal
+import stat
 import subprocess
 import sys
 import termios
 import tty
 from datetime import datetime
 from itertools import pairwise
-from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
 from audit_dagster.recording.nesting import PARENT_VARIABLE
+from audit_dagster.recording.program import default_tool_name, program_file
 from audit_dagster.recording.recorder import Recording
 from audit_dagster.recording.storable import ending
-from audit_dagster.recording.tool_code import program_file
 
 _TAIL_BYTES = 4000
 _CHUNK = 65536
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-_INTERPRETERS = ("python", "bash", "sh", "zsh", "perl", "ruby", "Rscript", "node", "julia")
 _LONG_FLAG = re.compile(r"--(?P<name>[A-Za-z][\w-]*)(?:=(?P<value>.*))?", re.DOTALL)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -80,21 +79,16 @@ def flags_of(argv: list[str]) -> dict[str, Any]:
     return found
 
 
-def default_tool_name(argv: list[str]) -> str:
-    """The program's name, or its script's where the program is an interpreter."""
-    program = PurePath(argv[0]).name
-    if not program.startswith(_INTERPRETERS) or "-c" in argv:
-        return program
-    script = next((word for word in argv[1:] if not word.startswith("-")), program)
-    return script if "-m" in argv else PurePath(script).stem or program
-
-
 def _run(argv: list[str], operation_id: str | None) -> tuple[int, bytes]:
-    reader, writer = _terminal_like_stderr() if os.isatty(2) else os.pipe()
+    reader, writer = os.openpty() if os.isatty(2) else os.pipe()
+    if os.isatty(2):
+        tty.setraw(writer)  # it changes no byte
+        _copy_size(reader)
     environment = {**os.environ, PARENT_VARIABLE: operation_id} if operation_id else None
-    with _Forwarding() as forwarding:
+    with _Forwarding(reader if os.isatty(2) else None) as forwarding:
         try:
-            child = subprocess.Popen(argv, stderr=writer, env=environment, close_fds=False)
+            stdout = writer if _is_stdout_the_same() else None
+            child = subprocess.Popen(argv, stdout=stdout, stderr=writer, env=environment, close_fds=False)
         except OSError as error:
             os.close(writer)
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
@@ -108,16 +102,24 @@ def _run(argv: list[str], operation_id: str | None) -> tuple[int, bytes]:
         return child.wait(), relay.tail
 
 
-def _terminal_like_stderr() -> tuple[int, int]:
-    """A terminal of the real one's size that changes no byte."""
-    reader, writer = os.openpty()
-    tty.setraw(writer)
-    fcntl.ioctl(writer, termios.TIOCSWINSZ, fcntl.ioctl(2, termios.TIOCGWINSZ, b"\0" * 8))
-    return reader, writer
+def _copy_size(terminal: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, fcntl.ioctl(2, termios.TIOCGWINSZ, b"\0" * 8))
+
+
+def _is_stdout_the_same() -> bool:
+    """Whether stdout is the same file or pipe as stderr: only through one pipe do their lines keep their order.
+
+    Not on a terminal, whose settings a command changes through its stdout.
+    """
+    try:
+        out, err = os.fstat(1), os.fstat(2)
+    except OSError:
+        return False
+    return (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino) and not stat.S_ISCHR(err.st_mode)
 
 
 class _Relay:
-    """Passes the command's stderr on, and keeps its tail."""
+    """Passes on what the command writes to stderr, and keeps its tail."""
 
     def __init__(self, reader: int) -> None:
         self._reader = reader
@@ -128,25 +130,31 @@ class _Relay:
         open_end = True
         while open_end and child.poll() is None:
             open_end = self._pass_on(timeout=0.05)
+        if not open_end:
+            os.close(self._reader)  # where nobody reads any more, the command learns it
         child.wait()
         while open_end and select.select([self._reader], [], [], 0)[0]:
             open_end = self._pass_on(timeout=0)
         if open_end:
             self._leave_to_background()
-        os.close(self._reader)
+            os.close(self._reader)
 
     def _pass_on(self, timeout: float) -> bool:
-        """Pass one chunk on, if one comes; False at the end of the stream."""
+        """Pass one chunk on, if one comes; False at the end of the stream, or where nobody reads any more."""
         if not select.select([self._reader], [], [], timeout)[0]:
             return True
         try:
             chunk = os.read(self._reader, _CHUNK)
         except OSError:  # a terminal whose last writer is gone
             return False
-        with contextlib.suppress(OSError):
+        try:
             view = memoryview(chunk)
             while view:
                 view = view[os.write(2, view) :]
+        except BrokenPipeError:
+            return False
+        except OSError:  # a full disk is no reason for the command to end
+            pass
         self.tail = (self.tail + chunk)[-_TAIL_BYTES:]
         return bool(chunk)
 
@@ -167,9 +175,10 @@ def _error(code: int, tail: bytes) -> str:
 
 
 class _Forwarding:
-    """Passes signals on to the command, which alone decides what they do."""
+    """Passes signals on to the command, which alone decides what they do, and a new size to its `terminal`."""
 
-    def __init__(self) -> None:
+    def __init__(self, terminal: int | None) -> None:
+        self._terminal = terminal
         self._child: subprocess.Popen[bytes] | None = None
         self._pending: list[int] = []
         self._before: dict[int, object] = {}
@@ -183,11 +192,17 @@ class _Forwarding:
         for number in _FORWARDED:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's choice stays
                 self._before[number] = signal.signal(number, self._forward)
+        if self._terminal is not None:
+            self._before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, self._resize)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _resize(self, _number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            _copy_size(self._terminal or 0)
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and _is_foreground():
@@ -219,4 +234,4 @@ def end_like(code: int) -> None:
     sys.exit(code)
 
 
-__all__ = ["default_tool_name", "end_like", "run_command"]
+__all__ = ["end_like", "run_command"]

@@ -28,9 +28,10 @@ def wake(settings: Settings) -> None:
 
     try:
         # `-P`, and `/` as its folder: neither the tool's files nor its `.env` may change what the drainer does. It
-        # inherits the lock, so that nobody starts a second one while this one is starting.
+        # inherits the lock, so that nobody starts a second one while this one is starting. The shell ends at once: a
+        # tool that waits for its own children finds no other.
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "audit_dagster.store.drain", str(lock)],
+            ["/bin/sh", "-c", '"$@" &', "sh", _python(), "-P", "-m", "audit_dagster.store.drain", str(lock)],
             cwd="/",
             env=settings.child_environment(),
             stdin=subprocess.DEVNULL,
@@ -38,9 +39,18 @@ def wake(settings: Settings) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=(lock,),
-        )
+        ).wait()
     finally:
         os.close(lock)
+
+
+def _python() -> str:
+    """This Python. Raises OSError where there is none: a program that Python is a part of would be run once more."""
+    path = sys.executable or ""
+    is_python = Path(path).name.lower().startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
+    if not is_python or not os.access(path, os.X_OK):
+        raise OSError(f"'{path}' is no Python: run `audit-dagster sync`")
+    return path
 
 
 def _free_lock(spool_dir: Path) -> int | None:

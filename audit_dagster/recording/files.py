@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ _LONGEST_PATH = 4096
 _PIECE = 1024 * 1024
 _MOST_REMEMBERED = 1000
 _CLOCK_STEP_NS = 20_000_000  # a file's times come from a clock that is read some hundred times a second
+_NAMED = re.compile(r"(?:-[^=]*|[\w.+-]{1,100})=(?P<path>.*)", re.DOTALL)  # a sentence with `=` in it is none
 _digests: dict[Seen, str] = {}
 Json = dict[str, Any]
 
@@ -71,7 +73,7 @@ class Watch:
 
 
 def named_in(values: Iterable[Any], directory: str) -> dict[str, Seen]:
-    """The regular files among `values`: texts and paths, those inside lists and mappings, and `--flag=path`.
+    """The regular files among `values`: texts and paths, those inside lists and mappings, `--flag=path`, `name=path`.
 
     Relative ones are looked for in `directory`. The keys are absolute paths. Never raises.
     """
@@ -80,8 +82,8 @@ def named_in(values: Iterable[Any], directory: str) -> dict[str, Seen]:
         for number, word in enumerate(_words(values, 0)):
             if number >= _MOST_CANDIDATES or len(found) >= MOST_FILES:
                 break
-            _, equals, behind = word.partition("=") if word.startswith("-") else ("", "", "")
-            seen = look(behind if equals else word, directory)
+            named = _NAMED.match(word)
+            seen = look(word, directory) or (look(named["path"], directory) if named else None)
             if seen:
                 found.setdefault(seen.path, seen)
     return found

@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-_TIMEOUT_SECONDS = 10
+_TIMEOUT_SECONDS = 5
 _TOO_SLOW = f"git took longer than {_TIMEOUT_SECONDS} s"
 # A process that runs one operation after the other asks git once a second, and whenever the repository itself changed.
 _FRESH_SECONDS = 1.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.errors import AuditError, InvalidInputError
-from audit_dagster.recording import capture, drainer, files
+from audit_dagster.recording import capture, drainer, files, losses
 from audit_dagster.recording.recorder import harmless
 from audit_dagster.recording.redact import Redactor
 from audit_dagster.recording.spool import SpoolFile
@@ -77,6 +77,7 @@ def record(raw: bytes) -> str | None:
     try:
         SpoolFile(settings.spool_dir, form).finish(end)
     except OSError as error:
+        losses.count(settings)
         raise AuditError(f"the entry is not recorded: cannot write the spool {settings.spool_dir}: {error}") from error
     with harmless("the entry waits in the spool, and nobody could be started to store it"):
         drainer.wake(settings)

@@ -42,6 +42,11 @@ def current() -> str | None:
         return _told if _running or _is_fork else os.environ.get(PARENT_VARIABLE)
 
 
+def is_around(place: Place) -> bool:
+    """Whether it began in this thread and task, or in what started them, and goes on."""
+    return place is not None and place in _around.get()
+
+
 def goes_on(operation_id: str, spool_dir: Path) -> bool:
     """False where it was told to this process, a worker that may outlive the operation in which it began, and ended."""
     if operation_id in _running or not (_is_fork or _is_worker()):

@@ -14,6 +14,7 @@ import re
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ MOST_BYTES = 4 * 1024 * 1024
 LARGEST_PATCH = 4 * 1024 * 1024
 _MOST_FILES = 2000
 _MOST_NAMED = 50
-_TIMEOUT_SECONDS = 10
+_TIMEOUT_SECONDS = 5  # in all
 _NONE = "000000"  # the mode of a file that is not there
 _BINARY = re.compile(r"(^GIT binary patch\n(?:(?:literal|delta) \d+\n(?:[A-Za-z][^\n]*\n)+\n){2})", re.MULTILINE)
 # Of a section's first line, which ends with the path.
@@ -194,6 +195,7 @@ class _Scratch:
 
     def __init__(self, root: str, folder: Path) -> None:
         self._root = root
+        self._until = time.monotonic() + _TIMEOUT_SECONDS
         own, common = git_folders(root)
         (folder / "objects").mkdir()
         if (own / "index").exists():
@@ -252,11 +254,11 @@ class _Scratch:
                 input=None if given is None else os.fsencode(given),
                 stdin=subprocess.DEVNULL if given is None else None,
                 capture_output=True,
-                timeout=_TIMEOUT_SECONDS,
+                timeout=max(0.0, self._until - time.monotonic()),
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise PatchError(f"git {words[0]} took longer than {_TIMEOUT_SECONDS} s") from None
+            raise PatchError(f"git took longer than {_TIMEOUT_SECONDS} s, up to {words[0]}") from None
         if done.returncode:
             raise PatchError(f"git {words[0]}: {done.stderr.decode('utf-8', 'replace').strip()}")
         return done.stdout

@@ -20,6 +20,7 @@ from audit_dagster.recording import capture, drainer, nesting
 from audit_dagster.recording.failure import error_text, is_clean_exit, traceback_text
 from audit_dagster.recording.files import Watch
 from audit_dagster.recording.git_state import GitState
+from audit_dagster.recording.held import held
 from audit_dagster.recording.redact import Redactor
 from audit_dagster.recording.spool import SpoolFile, keep_patch, patches_folder
 from audit_dagster.recording.storable import Storable, beginning, ending
@@ -209,26 +210,39 @@ class log_custom_operation:  # noqa: N801 - the documented name
             self._recording.outputs.append(os.fsdecode(path))
 
     def __enter__(self) -> log_custom_operation:
-        recording, self._next = self._next, self._new()
         code_file = self._code_file or _callers_file()
-        recording.start(capture.process_command(), started=self._name[2], code_file=code_file)
-        self._active.append((recording, nesting.enter(recording.operation_id)))
+        before = len(self._active)
+        try:
+            with held():
+                recording, self._next = self._next, self._new()
+                recording.start(capture.process_command(), started=self._name[2], code_file=code_file)
+                self._active.append((recording, nesting.enter(recording.operation_id)))
+        except BaseException as error:  # a signal's handler: there will be no block to leave
+            if len(self._active) > before:
+                self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        recording, place = self._active.pop()
-        nesting.leave(place)
-        if error is None or is_clean_exit(error):
-            success = Storable().convert(recording.results.get("success", True)) is not False  # numpy's False, too
-            recording.finish(success=success, error_message=None)
-        else:
-            recording.finish(success=False, error_message=error_text(error), error=error)
+        with held():
+            recording, place = self._active.pop(self._latest())
+            nesting.leave(place)
+            if error is None or is_clean_exit(error):
+                success = Storable().convert(recording.results.get("success", True)) is not False  # numpy's False, too
+                recording.finish(success=success, error_message=None)
+            else:
+                recording.finish(success=False, error_message=error_text(error), error=error)
 
     @property
     def _recording(self) -> Recording:
-        return self._active[-1][0] if self._active else self._next
+        return self._active[self._latest()][0] if self._active else self._next
+
+    def _latest(self) -> int:
+        """The last block that was entered here, for several threads or tasks may share a logger; else of all."""
+        here = (number for number in reversed(range(len(self._active))) if nesting.is_around(self._active[number][1]))
+        return next(here, -1)
 
     def _new(self) -> Recording:
         tool_name, operation, _ = self._name
@@ -239,7 +253,8 @@ class log_custom_operation:  # noqa: N801 - the documented name
 def harmless(consequence: str, *, loses: bool = False) -> Iterator[None]:
     """Swallow whatever recording raises; say so once per process, and count the operation where it is lost by that."""
     try:
-        yield
+        with held():
+            yield
     except Exception as error:
         if loses:
             _count_loss()

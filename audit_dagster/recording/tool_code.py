@@ -31,16 +31,6 @@ _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "DESCRIPTION", "pac
 _DISTRIBUTION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
 
 
-def program_file(argv: list[str]) -> str | None:
-    """The file that a command runs: its script where the program is an interpreter given one, else the program."""
-    if len(argv) > 1 and not argv[1].startswith("-") and Path(argv[1]).suffix in {".py", ".R", ".sh", ".pl", ".jl"}:
-        return argv[1]
-    if os.sep in argv[0]:
-        return argv[0]
-    places = (os.path.join(folder, argv[0]) for folder in os.get_exec_path())  # noqa: PTH118 - a hot path
-    return next((place for place in places if os.access(place, os.X_OK)), None)
-
-
 def file_of(function: Any) -> str | None:
     """The file with a function's own code, whatever decorators there are around it."""
     while hasattr(function, "__wrapped__"):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
 from audit_dagster.audit_service import AuditService
-from audit_dagster.recording.command import default_tool_name, flags_of
+from audit_dagster.recording.command import flags_of
 from audit_dagster.settings import Settings
 from audit_dagster_tests.recording.stored import only_entry
 
@@ -66,20 +69,6 @@ def test_names_and_notes(settings: Settings) -> None:
         True,
     )
     assert entry.error_message is None
-
-
-@pytest.mark.parametrize(
-    ("argv", "name"),
-    [
-        (["/usr/bin/make", "all"], "make"),
-        (["python3", "tools/extract.py", "--x"], "extract"),
-        (["python3", "-m", "lab.tools", "x"], "lab.tools"),
-        (["bash", "-c", "echo x"], "bash"),
-        (["python3"], "python3"),
-    ],
-)
-def test_default_tool_name(argv: list[str], name: str) -> None:
-    assert default_tool_name(argv) == name
 
 
 def test_flags_become_parameters() -> None:
@@ -146,6 +135,48 @@ def test_a_daemon_that_the_command_leaves_behind_may_write_on(settings: Settings
         _wait_for(tmp_path / name)
     assert (tmp_path / "wrote").read_text() == "0\n"
     assert (tmp_path / "stderr").read_text() == "late\n"
+
+
+def test_lines_of_one_file_keep_their_order(settings: Settings, tmp_path: Path) -> None:
+    code = "for i in 1 2 3 4 5 6 7 8; do echo out$i; echo err$i >&2; done; exit 3"
+    with (tmp_path / "log").open("wb") as log:
+        done = run("bash", "-c", code, capture_output=False, stdout=log, stderr=subprocess.STDOUT)
+    written = (tmp_path / "log").read_text()
+    assert (done.returncode, written) == (3, "".join(f"out{i}\nerr{i}\n" for i in range(1, 9)))
+    assert only_entry().error_message == written.strip()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_command_learns_that_nobody_reads_any_more(settings: Settings, together: bool) -> None:
+    command = [*RUN, "--", "bash", "-c", "trap '' PIPE; while echo x >&2; do :; done; exit 5"]
+    reader, writer = os.pipe()
+    with subprocess.Popen(command, stderr=writer, stdout=writer if together else subprocess.DEVNULL) as process:
+        os.close(writer)
+        assert os.read(reader, 2) == b"x\n"
+        os.close(reader)
+        assert process.wait(timeout=20) == 5
+
+
+def test_a_new_size_reaches_the_terminal_of_stderr(settings: Settings) -> None:
+    code = """
+import os, signal, sys
+signal.signal(signal.SIGWINCH, lambda *_: None)
+print(os.get_terminal_size(2).columns, flush=True)
+while os.get_terminal_size(2).columns == 80:
+    signal.sigtimedwait([], 0.05)
+print(os.get_terminal_size(2).columns, flush=True)
+"""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [*RUN, "--", sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "80\n"
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        process.send_signal(signal.SIGWINCH)  # as a terminal does to those that it controls
+        assert process.stdout.readline() == "120\n"
+    for end in (ours, theirs):
+        os.close(end)
 
 
 def test_on_a_terminal_stderr_stays_one(settings: Settings) -> None:

@@ -186,6 +186,19 @@ def test_a_command_that_run_records(settings: Settings) -> None:
     assert hashes(in_place["outputs"]) == {"in.txt": sha256(b"a\nb\n")}
 
 
+def test_words_with_a_name_before_the_path(settings: Settings) -> None:
+    run = [sys.executable, "-m", "audit_dagster.cli", "run", "--"]
+    old("in.txt", b"in")
+    subprocess.run([*run, "dd", "if=in.txt", "of=out.txt", "status=none"], check=True)
+    context = AuditService().recent_entries()[0].context
+    assert hashes(context["inputs"]) == {"in.txt": sha256(b"in")}
+    assert hashes(context["outputs"]) == {"out.txt": sha256(b"in")}
+    for name in ("a=b", "b", "c"):
+        old(name)
+    context = record(command=["tool", "a=b", "data.path=c", "https://example.org/?x=in.txt", "so x=in.txt"])
+    assert hashes(context["inputs"]).keys() == {"a=b", "c"}
+
+
 def test_links_and_names_that_are_odd(settings: Settings) -> None:
     old("real", b"real\n")
     Path("link").symlink_to("real")

@@ -228,7 +228,7 @@ def test_a_git_that_hangs_is_waited_for_once(
     for sleeper in sleepers:
         os.kill(int(sleeper), 9)
     assert len(sleepers) == 1
-    assert entry.context["git"] == {"root": str(repository), "error": "git took longer than 10 s"}
+    assert entry.context["git"] == {"root": str(repository), "error": "git took longer than 5 s"}
 
 
 # ---- Inside git ----

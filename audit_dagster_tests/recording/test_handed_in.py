@@ -29,7 +29,7 @@ from psycopg.rows import dict_row
 from audit_dagster import log_custom_operation, set_global_logging
 from audit_dagster.audit_service import AuditService
 from audit_dagster.errors import InvalidInputError
-from audit_dagster.recording import handed_in
+from audit_dagster.recording import handed_in, losses
 from audit_dagster.recording.redact import Redactor, is_secret_name
 from audit_dagster.recording.spool import waiting
 from audit_dagster.settings import Settings
@@ -503,6 +503,7 @@ def test_a_spool_that_cannot_be_written(settings: Settings) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"Error: the entry is not recorded: cannot write the spool {settings.spool_dir}: ")
     assert len(done.stderr.splitlines()) == 1
+    assert losses.total(settings).count == 1
 
 
 def test_a_drainer_that_cannot_be_started_leaves_the_entry(

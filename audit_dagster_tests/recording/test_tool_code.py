@@ -18,7 +18,7 @@ import pytest
 
 from audit_dagster.audit_service import AuditService
 from audit_dagster.recording import tool_code
-from audit_dagster.recording.tool_code import describe, program_file
+from audit_dagster.recording.tool_code import describe
 from audit_dagster.settings import Settings
 
 Git = Callable[..., str]
@@ -137,21 +137,6 @@ def test_code_that_is_in_no_file(settings: Settings) -> None:
     entry = AuditService().recent_entries()[0]
     assert "tool" not in entry.context
     assert entry.command is None
-
-
-@pytest.mark.parametrize(
-    ("argv", "name"),
-    [
-        (["python3", "scripts/x.py", "--y"], "scripts/x.py"),
-        (["Rscript", "model.R"], "model.R"),
-        (["./run.sh"], "./run.sh"),
-        (["no-such-program"], None),
-        ([""], None),
-    ],
-)
-def test_the_file_that_a_command_runs(argv: list[str], name: str | None) -> None:
-    found = program_file(argv)
-    assert found == name or (argv == [""] and found is not None and Path(found).is_dir())
 
 
 BROKEN = {
