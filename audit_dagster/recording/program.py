@@ -134,7 +134,10 @@ def _module_folders(python: str) -> Iterator[str]:
     yield ""
     yield from filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     with contextlib.suppress(OSError):
-        yield from map(str, Path(_found(python) or "").parent.parent.glob("lib/python3*/*-packages"))
+        for site in Path(_found(python) or "").parent.parent.glob("lib/python3*/*-packages"):
+            yield str(site)
+            for more in site.glob("*.pth"):  # editable projects
+                yield from filter(os.path.isabs, more.read_text("utf-8", "replace").splitlines())
 
 
 def _found(program: str) -> str | None:

@@ -53,6 +53,7 @@ def describe(code_file: str) -> tuple[dict[str, Any], str | None]:
             facts |= _named(distribution)
             source = None
             source = _editable_source(distribution)
+            facts["file"] = (source and _module_of(path.name, distribution, source)) or str(path)
     with contextlib.suppress(Exception):
         if source:
             facts |= {**_project(source), **facts}
@@ -90,6 +91,15 @@ def _editable_source(distribution: Path) -> Path | None:
     from urllib.parse import unquote
 
     return Path(unquote(url.removeprefix("file://")))
+
+
+def _module_of(script: str, distribution: Path, source: Path) -> str | None:
+    """The file, in an editable project, that has the code of one of its console scripts."""
+    entry_points = (distribution / "entry_points.txt").read_text("utf-8", "replace")
+    match = re.search(rf"^{re.escape(script)}\s*=\s*([\w.]+)", entry_points, re.MULTILINE)
+    relative = match[1].replace(".", os.sep) if match else None
+    names = (f"{relative}.py", f"{relative}/__init__.py", f"src/{relative}.py", f"src/{relative}/__init__.py")
+    return next((str(source / name) for name in names if (source / name).is_file()), None)
 
 
 def _project(source: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ import pytest
 
 from audit_dagster.audit_service import AuditService
 from audit_dagster.recording import tool_code
+from audit_dagster.recording.program import program_file
 from audit_dagster.recording.tool_code import describe
 from audit_dagster.settings import Settings
 
@@ -45,7 +47,7 @@ def install(site: Path, name: str, record: list[str], **files: str) -> Path:
     folder = site / f"{name}.dist-info"
     write(folder / "RECORD", "".join(f"{line},sha256=x,1\n" for line in [*record, f"{name}.dist-info/RECORD"]))
     for file, text in files.items():
-        write(folder / file.replace("_json", ".json"), text)
+        write(folder / re.sub(r"_(json|txt)$", r".\1", file), text)
     return folder
 
 
@@ -108,6 +110,38 @@ def test_an_installed_script(settings: Settings, tmp_path: Path, site: Path, mon
     (tmp_path / "somewhere").symlink_to(script)
     assert subprocess.run([*RUN, tmp_path / "somewhere"], check=False).returncode == 3
     assert tool()["distribution"] == "lab_tools"
+
+
+def test_a_console_script_of_an_editable_project_runs_again_as_it_was(
+    settings: Settings, tmp_path: Path, site: Path, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code is the project's module: a script puts the worktree's first, although a later one is installed."""
+    project = tmp_path / "project"
+    module = write(project / "src" / "nsfit" / "cli.py", "def main(): print('version A')\n")
+    write(project / "src" / "nsfit" / "__init__.py", "")
+    commit(project, git, dirty=False)
+    origin = json.dumps({"url": f"file://{project}", "dir_info": {"editable": True}})
+    entry_points = "[console_scripts]\nns = other:main\nnsfit = nsfit.cli:main\n"
+    install(site, "nsfit-1.0", ["../../../bin/nsfit"], direct_url_json=origin, entry_points_txt=entry_points)
+    write(site / "_nsfit.pth", f"import os\n{project}/src\n")
+    code = f"#!{sys.executable}\nimport site\nsite.addsitedir({str(site)!r})\nfrom nsfit.cli import main\nmain()\n"
+    script = write(site.parents[2] / "bin" / "nsfit", code, 0o755)
+    monkeypatch.chdir(project)
+    assert subprocess.run([*RUN, script], check=False, capture_output=True, text=True).stdout == "version A\n"
+    assert (tool()["file"], tool()["distribution"]) == (str(module), "nsfit")
+    module.write_text("def main(): print('version B')\n")
+    git("-C", project, "commit", "--quiet", "--all", "--message=B")
+    subprocess.run([*RUN[:-2], "reproduce", "--recent", tmp_path / "again.sh"], check=True)
+    again = ["bash", tmp_path / "again.sh", f"--work={tmp_path / 'work'}", "--yes"]
+    done = subprocess.run(again, check=False, capture_output=True, text=True)
+    assert "version A\n" in done.stdout, done
+    assert "version B" not in done.stdout
+
+
+def test_a_module_of_an_editable_project(tmp_path: Path, site: Path) -> None:
+    module = write(tmp_path / "project" / "src" / "nsfit" / "fit.py", "")
+    write(site / "_nsfit.pth", f"import os\n{tmp_path}/project/src\n")
+    assert program_file([str(site.parents[2] / "bin" / "python3"), "-m", "nsfit.fit"]) == str(module)
 
 
 def test_a_module_whose_distribution_has_another_name(
