@@ -1,8 +1,8 @@
 """What a working tree has beyond its commit, as a binary patch: made through a temporary index and object folder, so
 that the user's index, objects and tree stay as they are.
 
-Left out, each by name: files larger than LARGEST_FILE, whatever lies beyond MOST_BYTES in all, files that are not
-committed and whose names say that they hold secrets, binary files in which one is found, and what cannot be read.
+Left out, each by name: files larger than LARGEST_FILE, whatever lies beyond MOST_BYTES in all, files whose names say
+that they hold secrets, binary files in which one is found, and what cannot be read.
 Secrets in the patch's text are replaced like everywhere; such a patch, and one with files left out, says that it is not
 exact.
 """
@@ -106,9 +106,11 @@ def _tracked(state: GitState, left_out: dict[str, str]) -> Iterator[_Change]:
         if submodule.startswith("S") and submodule[2:] != "..":
             left_out[path] = "a submodule with changes of its own"
         if kind == "u":  # of a merge that was not finished; the commit's is the second of three
-            yield _Change(path, fields[4], fields[8], is_gone=not os.path.lexists(f"{state.root}/{path}"))
+            is_gone = not os.path.lexists(f"{state.root}/{path}") and not is_secret_file(_name(path))
+            yield _Change(path, fields[4], fields[8], is_gone)
         else:
-            yield _Change(path, fields[3], fields[6], is_gone="D" in states)
+            # Lines that a file of secrets lost are secrets, too: the patch does not say that it is gone.
+            yield _Change(path, fields[3], fields[6], is_gone="D" in states and not is_secret_file(_name(path)))
 
 
 def _untracked(git: _Scratch, state: GitState, tracked: Iterable[_Change]) -> list[_Change]:
@@ -129,7 +131,7 @@ def _fitting(root: str, changes: Iterable[_Change], left_out: dict[str, str]) ->
     for number, one in enumerate(changes):
         if one.is_gone:
             continue
-        size, reason = _looked_at(f"{root}/{one.path}", is_new=one.mode == _NONE)
+        size, reason = _looked_at(f"{root}/{one.path}")
         if number >= _MOST_FILES:
             reason = f"there are more than {_MOST_FILES:,} files"
         elif size > min(LARGEST_FILE, left):
@@ -141,8 +143,10 @@ def _fitting(root: str, changes: Iterable[_Change], left_out: dict[str, str]) ->
             yield one
 
 
-def _looked_at(path: str, *, is_new: bool) -> tuple[int, str | None]:
-    """A file's size, and what keeps it out of a patch, if anything."""
+def _looked_at(path: str) -> tuple[int, str | None]:
+    """A file's size, and what keeps it out of a patch, if anything. `secret_shapes` knows these sentences for ours."""
+    if is_secret_file(_name(path)):
+        return 0, "named like a secret"
     try:
         status = os.lstat(path)
     except OSError as error:
@@ -151,13 +155,15 @@ def _looked_at(path: str, *, is_new: bool) -> tuple[int, str | None]:
         return 0, "a repository of its own"
     if stat.S_ISDIR(status.st_mode):  # a submodule, whose commit is all that is kept of it
         return 0, None
-    if is_new and is_secret_file(os.path.basename(path)):  # noqa: PTH119 - of thousands
-        return 0, "named like a secret"
     if stat.S_ISLNK(status.st_mode):
         return status.st_size, None
     if not stat.S_ISREG(status.st_mode):
         return 0, "no regular file"
     return status.st_size, None if os.access(path, os.R_OK) else "it cannot be read"
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _hiding(git: _Scratch, commit: str, tree: str, changes: Iterable[_Change], redactor: Redactor) -> Iterator[_Change]:

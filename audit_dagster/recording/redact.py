@@ -9,23 +9,39 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from pathlib import PurePath
 from typing import Any
 
-from audit_dagster.recording.secret_shapes import ALL_HINTS, ASSIGNED, ASSIGNED_HINTS, SHAPES, is_expression, is_login
+from audit_dagster.recording.secret_shapes import (
+    ALL_HINTS,
+    ASSIGNMENTS,
+    BEHIND,
+    COMMAND,
+    COMMAND_HINTS,
+    FLAGS,
+    FLAGS_OF_THE_REST,
+    NEXT_LINE,
+    PROGRAMS,
+    SHAPES,
+    SHELL_WORD,
+    is_login,
+    is_variable,
+    values_below,
+    values_of,
+)
 
 _WORDS = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+"
 _SECRET_WORDS = {"password", "passwd", "pwd", "passphrase", "passcode", "secret", "token", "credential", "credentials"}
 _SECRET_WORDS |= {"authorization", "apikey", "cookie", "dsn"}
 _BEFORE_KEY = {"api", "access", "private", "secret", "auth", "account", "encryption", "signing", "app", "application"}
 _BEFORE_KEY |= {"consumer", "master", "shared", "subscription", "session", "license", "admin", "bot"}
-# A low pass is a filter, and a first pass a round.
+_BEFORE_PLURAL = {"api", "access", "auth", "private", "secret"}  # tokens alone are counted
+# A low pass is a filter, a first pass a round, and a pw the width of a pulse.
 _BEFORE_PASS = {"db", "database", "user", "smtp", "ftp", "sftp", "imap", "mail", "email", "mysql", "pg", "postgres"}
-_BEFORE_PASS |= {"redis", "mongo", "rabbitmq", "proxy", "http", "root", "admin", "login", "ssh", "sudo", "my"}
+_BEFORE_PASS |= {"redis", "mongo", "rabbitmq", "proxy", "http", "root", "admin", "login", "ssh", "sudo", "my", "vault"}
 _SECRET_PARTS = ("password", "passwd", "secret", "apikey", "credential", "accesstoken", "authtoken", "dbpass")
-_NAME_HINTS = ("pass", "pwd", "secret", "token", "credential", "authorization", "key", "cookie", "dsn")
+_NAME_HINTS = ("pass", "pw", "secret", "token", "credential", "auth", "key", "cookie", "dsn")
 # The last word of a name that speaks about a secret and is none.
 _ABOUT_SECRETS = {"count", "limit", "length", "size", "name", "id", "type", "ttl", "expires", "expiry"}
 _ABOUT_SECRETS |= {"url", "uri", "host", "port", "user", "username", "file", "path", "dir", "directory", "folder"}
@@ -35,13 +51,12 @@ _SHORTEST_WORD = 3  # but as a whole word of the same command
 _NAME = r"[\w.-]+"
 _PLACEHOLDER = r"(\$\{SECRET:[A-Z0-9_]+\})"
 _KEY_FILES = (
-    r"\.env(?:\..+)?|\.netrc|\.pgpass|\.npmrc|\.pypirc|\.htpasswd|id_(?:rsa|dsa|ecdsa|ed25519).*|credentials(?:\..+)?"
-    r"|.*\.(?:pem|key|p12|pfx|jks|kdbx|keystore)"
+    r"\.env(?:\..+)?|.*\.env|\.envrc|\.Renviron|[._]netrc|\.pgpass|\.my\.cnf|\.npmrc|\.pypirc|\.htpasswd|\.s3cfg"
+    r"|id_(?:rsa|dsa|ecdsa|ed25519).*|credentials(?:\..+)?|kubeconfig(?:\..+)?|cookies\.(?:txt|sqlite)"
+    r"|.*\.(?:pem|key|ppk|p12|pfx|jks|kdbx|keystore|kubeconfig)"
+    r"|.*(?:passwords?|passwd|passphrase|secrets?|credentials?|client_secret.*|service[_-]account.*|token"
+    r"|(?:api|access|auth)[_-]?(?:tokens|keys?))(?:\.(?:txt|json|ya?ml|toml|ini|cfg|conf|properties))?"
 )
-# Flags of well-known programs whose names do not tell: a secret follows, or is the rest of the word.
-_FLAGS = {"curl": ("-u", "--user", "-U", "--proxy-user"), "http": ("-a", "--auth"), "https": ("-a", "--auth")}
-_FLAGS |= {"sshpass": ("-p",), "redis-cli": ("-a",)}
-_FLAGS_OF_THE_REST = {"mysql": ("-p",), "mysqldump": ("-p",), "mariadb": ("-p",)}
 
 
 class Redactor:
@@ -71,6 +86,10 @@ class Redactor:
         shown: dict[str, Any] = self.value(form)
         if self.known() != known:
             shown = self.value(shown)
+        parameters = shown.get("parameters")
+        if isinstance(parameters, dict) and self._short:  # `curl --user=a:X` has it as a parameter, too
+            words = {name: value for name, value in parameters.items() if isinstance(value, str)}
+            parameters |= {name: _placeholder(self._short[word]) for name, word in words.items() if word in self._short}
         return shown
 
     def value(self, value: Any, key: str = "") -> Any:
@@ -91,19 +110,35 @@ class Redactor:
     def argv(self, words: Iterable[str]) -> list[str]:
         """A command without its secrets: `--password X`, `--password=X`, `PASSWORD=X`, and every shape."""
         made: list[str] = []
-        program, flag = "", ""
-        for word in words:
+        flag = ""
+        for word in self._of_programs(words):
             name, equals, value = word.partition("=")
             if flag and not word.startswith("--"):
                 made.append(self._hidden(word, flag))
             elif equals and self._is_secret(name) and _compiled(_NAME).fullmatch(name):
                 made.append(f"{name}={self._hidden(value, name)}")
             else:
-                made.append(self._without_rest(program, word))
-            follows = word.startswith("-") and not equals and (self._is_secret(word) or word in _FLAGS.get(program, ()))
-            flag = ("password" if word in _FLAGS.get(program, ()) else word) if follows else ""
-            program = program or PurePath(word).name
+                made.append(word)
+            is_flag = word.startswith("-") and _compiled(_NAME).fullmatch(word) and self._is_secret(word)
+            flag = word if is_flag else ""
         return [_placeholder(self._short[word]) if word in self._short else self.text(word) for word in made]
+
+    def _of_programs(self, words: Iterable[str]) -> Iterator[str]:
+        """Without what is secret only since a known program takes it so, wherever that stands: `sudo mysql -pX`."""
+        program, before = "", ""
+        for word in words:
+            flags = FLAGS.get(program, ())
+            if _takes_next(before, flags) and not word.startswith("--" if before.startswith("-") else "-"):
+                yield self._part(program, word)
+            else:
+                yield self._inside(program, word)
+            name = word.rpartition("/")[2]
+            if f"{program} {word}" in PROGRAMS:
+                program = f"{program} {word}"
+            elif name in PROGRAMS and not (program and before.startswith("-")) and "://" not in word:
+                program = name
+            if not (before == "login" and word.startswith("-")):
+                before = word
 
     def text(self, text: str, *, is_code: bool = False) -> str:
         """Any text without what looks like a secret, or was found to be one elsewhere.
@@ -123,8 +158,13 @@ class Redactor:
         for name, hints, shape in SHAPES:
             if any(map(lowered.__contains__, hints)):
                 text = _outside(shape, lambda match, name=name: self._shaped(match, name), text)  # type: ignore[misc]
-        if any(map(lowered.__contains__, ASSIGNED_HINTS)):
-            text = _outside(ASSIGNED, lambda match: self._assigned(match, is_code), text)
+        if any(map(lowered.__contains__, COMMAND_HINTS)):
+            text = self._without_commands(text)
+        for words, assignment in ASSIGNMENTS:
+            if any(map(lowered.__contains__, words)):
+                text = self._without_values(text, assignment, lambda match: values_of(match, is_code=is_code))
+        if "\n" in text and not is_code:
+            text = self._without_values(text, NEXT_LINE, values_below)
         return text
 
     def known(self) -> frozenset[str]:
@@ -134,13 +174,36 @@ class Redactor:
     def _is_secret(self, name: str) -> bool:
         return is_secret_name(name) or (bool(self._secret_names) and _plain_name(name) in self._secret_names)
 
-    def _without_rest(self, program: str, word: str) -> str:
-        """`mysql -pX` without X."""
-        flags = _FLAGS.get(program, ()) + _FLAGS_OF_THE_REST.get(program, ())
-        flag = next((flag for flag in flags if word.startswith(flag) and len(word) > len(flag)), None)
-        if flag is None or flag.startswith("--"):
+    def _inside(self, program: str, word: str) -> str:
+        """`mysql -pX` and `curl --user=ada:X` without X."""
+        name, equals, value = word.partition("=")
+        if equals and name in FLAGS.get(program, ()):
+            return f"{name}={self._part(program, value)}"
+        letters = [flag for flag in FLAGS.get(program, ()) if len(flag) == len("-u")]
+        flags = (*letters, *FLAGS_OF_THE_REST.get(program, ()))
+        flag = next((flag for flag in flags if word.startswith(flag) and word != flag), None)
+        return flag + self._part(program, word.removeprefix(flag)) if flag else word
+
+    def _part(self, program: str, word: str) -> str:
+        """A secret's word without the secret; with the quotes that it may have in a text."""
+        quote = word[0] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else ""
+        value = word[len(quote) : len(word) - len(quote)]
+        before, mark, behind = value.partition(BEHIND.get(program, "")) if program in BEHIND else ("", "", value)
+        if is_variable(value) or (program in BEHIND and not mark):
             return word
-        return flag + self._hidden(word.removeprefix(flag), "password")
+        return quote + before + mark + self._hidden(behind, "password") + quote
+
+    def _without_commands(self, text: str) -> str:
+        return _compiled(COMMAND).sub(self._command, text)
+
+    def _command(self, match: re.Match[str]) -> str:
+        parts = _compiled(SHELL_WORD).split(match["rest"])
+        program = match["program"].split()
+        words = [_bare(word) for word in parts[1::2]]
+        shown = list(self._of_programs([*program, *words]))[len(program) :]
+        shown = [self._without_commands(word) if " " in word else word for word in shown]  # `ssh host "mysql -pX"`
+        parts[1::2] = [part.replace(word, new) for part, word, new in zip(parts[1::2], words, shown, strict=True)]
+        return match[0].removesuffix(match["rest"]) + "".join(parts)
 
     def _shaped(self, match: re.Match[str], name: str) -> str:
         groups = match.groupdict()
@@ -149,16 +212,20 @@ class Redactor:
             return match[0]
         return (groups.get("before") or "") + self._hidden(value, name)
 
-    def _assigned(self, match: re.Match[str], is_code: bool) -> str:
-        before = re.search(r"[\w.-]*\Z", match.string[max(0, match.start() - 64) : match.start()])
-        key = (before[0] if before else "") + match["key"]
-        plain = match["plain"]
-        if not self._is_secret(key) or (plain and (is_code or is_expression(match, plain))):
-            return match[0]
-        value = match["quoted"] or plain
-        if plain:  # `connect(password=x)`
-            self._remember(plain.rstrip(")]}>.:"), key)
-        return f"{match['before']}{match['quote'] or ''}{self._hidden(value, key)}"
+    def _without_values(
+        self, text: str, assignment: str, values: Callable[[re.Match[str]], Iterable[tuple[int, int]]]
+    ) -> str:
+        shown: list[str] = []
+        at = 0
+        for match in _compiled(assignment).finditer(text):
+            key = _whole_key(match)
+            if match.start() < at or not self._is_secret(key):
+                continue
+            for start, end in values(match):
+                shown += (text[at:start], self._hidden(text[start:end], key))
+                self._remember(text[start:end].rstrip(")]}>.:"), key)  # `connect(password=x)`
+                at = end
+        return "".join(shown) + text[at:]
 
     def _hidden(self, value: str, name: str) -> str:
         if not value or _compiled(_PLACEHOLDER).fullmatch(value):
@@ -183,10 +250,12 @@ def is_secret_name(name: str) -> bool:
     words = [word.lower() for word in _compiled(_WORDS).findall(name)]
     if not words or words[-1] in _ABOUT_SECRETS:
         return False
-    if not _SECRET_WORDS.isdisjoint(words) or (words == ["pass"] and name.startswith("--")):
+    if not _SECRET_WORDS.isdisjoint(words) or words == ["auth"] or (words == ["pass"] and name.startswith("--")):
         return True
     for first, second in pairwise(words):
-        if (second == "key" and first in _BEFORE_KEY) or (second == "pass" and first in _BEFORE_PASS):
+        if (second == "key" and first in _BEFORE_KEY) or (second in {"pass", "pw"} and first in _BEFORE_PASS):
+            return True
+        if second in {"keys", "tokens"} and first in _BEFORE_PLURAL:
             return True
     joined = "".join(words)
     return any(part in joined for part in _SECRET_PARTS)
@@ -199,6 +268,27 @@ def is_secret_file(name: str) -> bool:
 
 def _plain_name(name: str) -> str:
     return name.lstrip("-").replace("-", "_").lower()
+
+
+def _takes_next(word: str, flags: tuple[str, ...]) -> bool:
+    """Whether a secret comes behind that word: `-u`, and `-su`, which is `-s -u`."""
+    if not flags or word in flags:
+        return word in flags
+    is_letters = word.startswith("-") and word[1:].isalpha() and f"-{word[1]}" not in flags
+    return is_letters and f"-{word[-1]}" in flags
+
+
+def _bare(word: str) -> str:
+    """A word of a text without the quotes and brackets around it."""
+    word = word.strip("()[],")
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
+
+
+def _whole_key(match: re.Match[str]) -> str:
+    """With what stands before the word that tells."""
+    start = match.start("key")
+    before = _compiled(r"[\w.-]*\Z").search(match.string, max(0, start - 64), start)
+    return (before[0] if before else "") + match["key"]
 
 
 def _outside(pattern: str, replace: Callable[[re.Match[str]], str], text: str) -> str:

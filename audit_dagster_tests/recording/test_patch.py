@@ -417,6 +417,34 @@ def test_what_is_named_like_a_secret_is_left_out(repository: Path, git: Git) -> 
     assert [path.name for path in applied(made, repository, git).glob("conf/*")] == []
 
 
+def test_what_a_committed_file_of_secrets_says_now_is_left_out(repository: Path, git: Git) -> None:
+    names = [".env", ".pgpass", "db_password.txt", "gone.env", "removed.env"]
+    for name in names:
+        Path(name).write_text("planted\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message=careless")
+    for name in names[:3]:
+        Path(name).write_text("planted anew\n")
+    git("add", ".pgpass")
+    Path("gone.env").unlink()
+    git("rm", "--quiet", "removed.env")
+    Path("text.txt").write_text("changed\n")
+    made = make(repository)
+    assert sorted(made.left_out) == sorted(f"{name}: named like a secret" for name in names)
+    assert b"planted" not in made.content
+    assert (applied(made, repository, git) / "text.txt").read_text() == "changed\n"
+
+
+@pytest.mark.parametrize("name", [".aws/credentials", "db_password", "token.csv"])
+def test_why_a_file_is_left_out_is_no_secret(repository: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".aws").mkdir()
+    Path(name).write_text("x" * 200)
+    monkeypatch.setattr(patch, "LARGEST_FILE", 100)
+    (left_out,) = make(repository).left_out
+    assert left_out.startswith(f"{name}: ")
+    assert Redactor({}).value({"left_out": [left_out]}) == {"left_out": [left_out]}
+
+
 def test_secrets_in_texts_are_replaced_and_the_rest_still_applies(repository: Path, git: Git) -> None:
     Path("config.ini").write_text("[db]\nhost = db\npassword = planted-one\nport = 5432\n")
     Path("old key.txt").write_text(PRIVATE_KEY)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from audit_dagster.recording.redact import Redactor, is_secret_name
+from audit_dagster.recording.redact import Redactor, is_secret_file, is_secret_name
 from audit_dagster_tests.conftest import REAL_LOGS, needs_real_logs
 
 
@@ -26,6 +26,9 @@ from audit_dagster_tests.conftest import REAL_LOGS, needs_real_logs
         "--pass",
         "app_key",
         "passcode",
+        "auth",
+        "db_pw",
+        "api_tokens",
     ],
 )
 def test_names_of_secrets(name: str) -> None:
@@ -48,6 +51,8 @@ def test_names_of_secrets(name: str) -> None:
         "passed",
         "primary_key",
         "bypass",
+        "pw",
+        "SSH_AUTH_SOCK",
         "",
     ],
 )
@@ -185,7 +190,154 @@ def test_environments() -> None:
     assert redactor.text(written) == '{"x": "${SECRET:LATE_PASSWORD}"}'
 
 
+IN_TEXTS = r"""
+curl --user=ada:planted http://x; echo --password planted
+bash -c 'curl -su "ada:planted" http://x'
+ssh host "mysql -pplanted -u root"
+ssh host "mysql -p'planted' -u root"
+Command '['tool', '--password', 'planted']' returned non-zero exit status 1.
+Command '['curl', '-u', 'ada:planted', 'http://x']' returned non-zero exit status 1.
+sudo docker login -u ada -p planted registry
+docker exec db mysql -pplanted
+curl -s \\n -u ada:planted http://x
+mongo -p planted
+zip -rP planted a.zip b
+7z a -pplanted x.7z
+smbclient -U ada%planted //x
+lftp -u ada,planted sftp://x
+openssl enc -aes -pass pass:planted -in x
+curl --oauth2-bearer planted http://x
+vault login -no-print planted
+wandb login planted
+aws configure set aws_secret_access_key planted
+password:\n  planted\n
+passwords:\n  - planted\n  - planted2\n
+ password:\n-  planted\n+  planted2\n
+passwords: [planted, planted2]
+- name: DB_PASSWORD\n  value: planted\n
+machine x\n  password planted\n
++machine x\n+  login ada\n+  password planted\n
+"auth": "cGxhbnRlZDp4OnkK1planted"
+primary key: password=planted
+echo '{"connection": "password=planted"}'
+"""
+IN_CODE = r"""
+db_password <- "planted"
+db_password<<-'planted'
+os.environ["API_TOKEN"] = "planted"
+"os.environ[\"API_TOKEN\"] = \"planted\"\\n",
+os.environ.setdefault("API_TOKEN", "planted")
+def f(password: str = "planted"):
+PASSWORD = ("planted")
+PASSWORDS = [\n+    "planted",\n+    "planted2",\n+]
+PASSWORD = b'''planted'''
+password = "it is; planted"
+if password == "planted":
+password := "planted"
+'password' => 'planted'
+add_argument("-p", "--password", help="x", default="planted")
+requests.get(url, auth=("ada", "planted"))
+<add key="Password" value="planted"/>
+"""
+
+
+def cases(text: str) -> list[str]:
+    """A line each, in which `\\n` is a new line, unless it is one of JSON."""
+    return [line.replace("\\n", "\n").replace("\\\n", "\\\\n") for line in text.strip().splitlines()]
+
+
+CASES = [*((text, False) for text in cases(IN_TEXTS) + cases(IN_CODE)), *((text, True) for text in cases(IN_CODE))]
+
+
+@pytest.mark.parametrize(("text", "is_code"), CASES)
+def test_wherever_it_stands(text: str, is_code: bool) -> None:
+    shown = Redactor({}).text(text, is_code=is_code)
+    assert "planted" not in shown
+    assert "${SECRET:" in shown
+    assert Redactor({}).text(shown, is_code=is_code) == shown
+    assert [shown.count(mark) for mark in "'\"()[]\n"] == [text.count(mark) for mark in "'\"()[]\n"], "it runs again"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "usage: x [-h] [--password PASSWORD] [--token TOKEN] [--n N]",
+        "  -p, --password TEXT   The password",
+        "the following arguments are required: --token; --password to log in, --api-key <key>, --token $TOKEN",
+        'columns = ["token", "lemma", "pos"]; config.get("secrets", "path")',
+        'add_argument("--token-count", default="5")\nadd_argument("--password", "-p", required=True)',
+        "the pw = 5 and the pulse's pw: 3, author: Ada, auth: required",
+        "services:\n  password:\n    from: vault\nsecrets:\n  db_password:\n    file: x\n",
+        'curl -u "$USER:$PW" http://x; openssl enc -pass file:x; smbclient -U ada //x; mysql -u root -p lab',
+        "docker run -p 8080:80 -u 1000:1000 image; ssh -p 2222 host; tool --format png -p 5",
+        "if token == other: use std::token::Token; password != None; low_pass <- 3; token <- ask()",
+        "def f(token: str = None, secret: Optional[str] = None)",
+        ".aws/credentials: named like a secret; db_password: 1,000,000 bytes",
+        "token.txt: it cannot be read: Permission denied",
+    ],
+)
+def test_texts_about_secrets(text: str) -> None:
+    assert Redactor({}).text(text) == text
+    assert Redactor({}).text(text, is_code=True) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "shown"),
+    [
+        (["sudo", "-u", "root", "mysql", "-pX"], 4, "-p${SECRET:PASSWORD}"),
+        (["env", "curl", "-u", "a:X"], 3, "${SECRET:PASSWORD}"),
+        (["curl", "--user=a:X", "http://x/zip"], 1, "--user=${SECRET:PASSWORD}"),
+        (["curl", "-o", "zip", "-u", "a:X"], 4, "${SECRET:PASSWORD}"),
+        (["ssh", "host", "mysql -pX"], 2, "mysql -p${SECRET:PASSWORD}"),
+        (["sshpass", "-p", "X", "ssh", "-p", "2222"], 5, "2222"),
+        (["smbclient", "-Uada%X"], 1, "-Uada%${SECRET:PASSWORD}"),
+        (["vault", "login", "-no-print", "X"], 3, "${SECRET:PASSWORD}"),
+    ],
+)
+def test_argv_behind_other_programs(words: list[str], place: int, shown: str) -> None:
+    made = Redactor({}).argv(words)
+    assert made[place] == shown
+    assert not any("X" in word.replace("${SECRET:PASSWORD}", "") for word in made)
+
+
+def test_a_short_secret_of_the_command_is_no_parameter() -> None:
+    redactor = Redactor({})
+    redactor.argv(["curl", "--user=a:X"])
+    form = {"tool_name": "a:X", "parameters": {"user": "a:X", "n": 3, "file": "a"}}
+    assert redactor.form(form) == {
+        "tool_name": "a:X",
+        "parameters": {"user": "${SECRET:PASSWORD}", "n": 3, "file": "a"},
+    }
+
+
+def test_files_of_secrets() -> None:
+    secret = (
+        ".envrc prod.env db_password.txt token.txt kubeconfig secrets.yaml .netrc .git-credentials .Renviron api_key"
+    )
+    other = "tokens.txt token_count.txt environment.txt password.py tokenizer.json keys.csv low_pass.txt"
+    assert [name for name in secret.split() if not is_secret_file(name)] == []
+    assert [name for name in other.split() if is_secret_file(name)] == []
+
+
 LONG = ["authorization:", "bearer ", "password=", 'password="', "cookie=a=", "?sig=", "-----BEGIN PRIVATE KEY-----"]
+LONG += [
+    "curl -u ",
+    "curl '",
+    "mysql \"'",
+    "--password ",
+    '"--token", ',
+    "password=$(",
+    "password = (",
+    "password: [a,",
+]
+LONG += [
+    "password:\n  - x\n",
+    "  - x\n",
+    'setdefault("token", "',
+    "name: token value: ",
+    "token: str ",
+    "key: password=",
+]
 
 
 @pytest.mark.parametrize("text", [text * (200_000 // len(text)) for text in LONG])

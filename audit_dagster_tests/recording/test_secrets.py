@@ -52,6 +52,7 @@ SECRETS: dict[str, tuple[str, str]] = {
     "JSON": ('planted "quoted" \\ 12', "CLIENT_SECRET"),
     "dotted": ("planted-dotted-13", "DB_PASSPHRASE"),
     "of a known program": ("ada:planted-14", "PASSWORD"),
+    "inside a word": ("planted-inside-a-word-15", "PASSWORD"),
     "positional": ("planted-positional-15", "LAB_API_TOKEN"),
     # in the environment
     "environment": ("planted-environment-16", "SERVICE_SECRET"),
@@ -67,6 +68,8 @@ SECRETS: dict[str, tuple[str, str]] = {
     "patch: a file of secrets": ("planted-file-23", ""),
     "patch: binary": ("planted-binary-24", ""),
     "patch: key": (own(3, 60), "PRIVATE_KEY"),
+    "patch: a committed file of secrets": ("planted-committed-24", ""),
+    "patch: in R": ("planted-in-r-25", "LAB_PASSWORD"),
     "patch: in code": ("planted-code-25", "API_PASSWORD"),
     # in parameters, results, notes and names
     "nested": ("planted nested 26", "PASSWORD"),
@@ -186,8 +189,11 @@ def _plant_in_repository(planted: Planted, folder: Path, git: Git, monkeypatch: 
     monkeypatch.chdir(folder)
     Path("config.ini").write_text(f"[lab]\nold_password = {planted['patch: deleted']}\nsecret_key = x\nkept = 1\n")
     Path("client.py").write_text("print('client')\n")
+    Path("lab.env").write_text("X=1\n")
     git("add", ".")
     git("commit", "--quiet", "--message=careless")
+    Path("lab.env").write_text(f"X={planted['patch: a committed file of secrets']}\n")
+    Path("analysis.R").write_text(f'lab_password <- "{planted["patch: in R"]}"\n')
     git("remote", "add", "origin", f"https://ada:{planted['remote']}@git.example.org/lab.git")
     Path("config.ini").write_text(f"[lab]\nsecret_key = {planted['patch: changed']}\nkept = 2\n")
     Path("client.py").write_text(f'api_password = "{planted["patch: in code"]}"\n')
@@ -216,6 +222,7 @@ def _run_command(planted: Planted, folder: Path) -> None:
         *("-H", f"Authorization: Bearer {planted['bearer']}", f"--header=X-Api-Key: {planted['header']}"),
         *("-H", f"Cookie: {planted['cookie']}", "--data", json.dumps({"client_secret": planted["JSON"], "n": 1})),
         *("--set", f"db.passphrase={planted['dotted']}", "-u", planted["of a known program"]),
+        *("--then", f"sudo mysql -p{planted['inside a word']} -e x; true"),
         *(planted["positional"], "--site", "Winter Turf"),
     ]
     run = [sys.executable, "-m", "audit_dagster.cli", "run", "--note", f"with {planted['positional']}", "--"]
