@@ -21,16 +21,21 @@ _TEST_TIMEOUT_SECONDS = 10
 
 def alert_config(settings: Settings) -> AlertConfig:
     """The rules and the targets. Raises ConfigurationError that names the file and the line."""
-    targets = {**_targets(settings), FILE_TARGET: (settings.reports_dir / "alerts").as_uri()}
+    default = default_config(settings)
     name = settings.given.get("AUDIT_ALERTS_FILE")
     if not name:
-        return AlertConfig(targets=targets)
+        return default
     try:
         text = Path(name).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"cannot read {name} ({reason}): correct AUDIT_ALERTS_FILE") from None
-    return parse_config(text, Path(name).name, targets, {**os.environ, **settings.given})
+    return parse_config(text, Path(name).name, default.targets, {**os.environ, **settings.given})
+
+
+def default_config(settings: Settings) -> AlertConfig:
+    """What holds without AUDIT_ALERTS_FILE: the default rules, AUDIT_ALERT_URLS and the folder."""
+    return AlertConfig(targets={**_targets(settings), FILE_TARGET: (settings.reports_dir / "alerts").as_uri()})
 
 
 def links(settings: Settings) -> Links:

@@ -118,11 +118,11 @@ def add_message(
 
 
 def _kind(row: Row) -> str:
-    return policy.message_kind(row["kind"], row["told"])
+    return policy.message_kind(row["kind"], row["told"], is_run="Run" in row["facts"])
 
 
 def _is_urgent(rules: Rules, kind: str, row: Row) -> bool:
-    return kind == policy.FIRST_SEEN and policy.is_urgent(rules.config, row["tool_name"])
+    return kind in (policy.FIRST_SEEN, policy.RUN_FAILED) and policy.is_urgent(rules.config, row["tool_name"])
 
 
 def _incidents(connection: Connection[Any], kind: str, rows: Sequence[Row]) -> list[Incident]:

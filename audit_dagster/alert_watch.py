@@ -28,25 +28,28 @@ def watch(connection: Connection[Any], rules: Rules, now: datetime) -> int:
             return 0
         successes = fetch(connection, "new_successes", since_transaction=memory[0]["seen"], now=now)
         _note_successes(connection, successes)
-        if rules.config.slow:
-            for row in successes:
-                _look_at_slowest(connection, rules, row, now)
-        if rules.config.silent_days:
-            _look_for_silence(connection, rules, rules.config.silent_days, now)
+        for row in successes:
+            _look_at_slowest(connection, rules, row, now)
+        if longest := policy.longest_silence(rules.config):
+            _look_for_silence(connection, rules, longest, now)
         resolved = _resolve(connection, rules, now)
-        waiting = fetch(connection, "next_resolution")[0]["counted_at"]
-        look_at = now + _LONGEST_PAUSE
-        if waiting is not None:
-            look_at = min(look_at, max(waiting + rules.config.window, now + timedelta(minutes=1)))
         fetch(
             connection,
             "end_look",
             open=memory[0]["open"],
             newest_id=memory[0]["newest_id"],
             now=now,
-            look_at=look_at,
+            look_at=_next_look(connection, rules, now),
         )
     return resolved
+
+
+def _next_look(connection: Connection[Any], rules: Rules, now: datetime) -> datetime:
+    """When the next incident may be over: not sooner than in a minute, nor later than in an hour."""
+    waiting = fetch(connection, "next_resolution")
+    ends = (row["counted_at"] + policy.rule_of(rules.config, row["tool_name"]).window for row in waiting)
+    soonest: datetime = min([now + _LONGEST_PAUSE, *(max(end, now + timedelta(minutes=1)) for end in ends)])
+    return soonest
 
 
 def _note_successes(connection: Connection[Any], successes: list[Row]) -> None:
@@ -61,11 +64,12 @@ def _note_successes(connection: Connection[Any], successes: list[Row]) -> None:
 
 
 def _look_at_slowest(connection: Connection[Any], rules: Rules, row: Row, now: datetime) -> None:
-    if row["slowest"] is None or rules.config.slow is None:
+    rule = policy.rule_of(rules.config, row["tool_name"]).slow
+    if row["slowest"] is None or rule is None:
         return
     (entry,) = fetch_entries(connection, "entries_by_id", operation_ids=[row["slowest"]])
     taken = entry.duration_seconds or 0.0
-    if taken <= rules.config.slow.min_seconds:
+    if taken <= rule.min_seconds:
         return
     before = fetch(
         connection,
@@ -73,17 +77,17 @@ def _look_at_slowest(connection: Connection[Any], rules: Rules, row: Row, now: d
         tool_name=entry.tool_name,
         operation=entry.operation,
         earlier_than=entry.timestamp,
-        limit=rules.config.slow.runs,
+        limit=rule.runs,
     )
-    usual = policy.is_slow(rules.config, policy.Slow(taken, [earlier["duration_seconds"] for earlier in before]))
+    usual = policy.is_slow(rule, policy.Slow(taken, [earlier["duration_seconds"] for earlier in before]))
     if usual is not None:
         facts = {"Took": seconds(taken), "Usually at most": f"{seconds(usual)} (95 % of the last {len(before)})"}
         _open(connection, "slow", entry.tool_name, entry.operation, facts, entry.operation_id, entry.timestamp, now)
 
 
-def _look_for_silence(connection: Connection[Any], rules: Rules, days: int, now: datetime) -> None:
+def _look_for_silence(connection: Connection[Any], rules: Rules, longest: int, now: datetime) -> None:
     today = now.astimezone(rules.zone).date()
-    looked_at = policy.days_to_look_at(days, today)
+    looked_at = policy.days_to_look_at(longest, today)
     windows = [day_window(day, rules.zone) for day in looked_at]
     found = fetch(
         connection,
@@ -94,7 +98,8 @@ def _look_for_silence(connection: Connection[Any], rules: Rules, days: int, now:
     )
     for row in found:
         ran_on: list[date] = [looked_at[number - 1] for number in row["days"]]
-        if policy.is_silent(days, ran_on, today):
+        days = policy.rule_of(rules.config, row["tool_name"]).silent_days
+        if days and policy.is_silent(days, ran_on, today):
             last = f"{row['last_run'].astimezone(rules.zone):%Y-%m-%d %H:%M:%S}"
             facts = {"Last run": last, "Before that": f"it ran on each of {days} days"}
             _open(connection, "silent", row["tool_name"], "", facts, None, row["last_run"], now)
@@ -126,12 +131,13 @@ def _open(
 
 def _resolve(connection: Connection[Any], rules: Rules, now: datetime) -> int:
     """Whoever was told of an incident is told that it is over, but for slow runs, which are over by nature."""
-    over = fetch(
+    found = fetch(
         connection,
         "incidents_to_resolve",
-        quiet_since=now - rules.config.window,
+        quiet_since=now - policy.shortest_window(rules.config),
         day_ago=now - timedelta(days=1),
     )
+    over = [row for row in found if row["counted_at"] <= now - policy.rule_of(rules.config, row["tool_name"]).window]
     told, muted = without_muted(connection, rules, over, now)
     # What nobody knows of yet is told first, and resolved by a later look.
     known = [row for row in told if row["told"] or row["acknowledged"]]

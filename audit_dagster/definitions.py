@@ -31,6 +31,7 @@ defs = dg.Definitions(
     asset_checks=[
         log_checks.outbox_agrees_with_failures,
         log_checks.no_gap_in_any_spool,
+        log_checks.documents_are_made,
         checks.daily_totals_equal_the_database,
         checks.enough_operations_succeed,
         checks.script_is_sound,

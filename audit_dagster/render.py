@@ -139,6 +139,11 @@ def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
+def change(now: float, before: float) -> str:
+    """+1,225.0%, -10.0%; `before` is not zero."""
+    return f"{100 * (now - before) / before:+,.1f}%"
+
+
 def percent(part: int, whole: int) -> str:
     """91.7%; a dash of nothing."""
     return f"{100 * part / whole:.1f}%" if whole else "\u2013"
@@ -162,9 +167,11 @@ def seconds(value: float | None) -> str:
 
 
 def duration(value: float | None) -> str:
-    """250 ms, 45.7 s, 1 min 10 s, 1 h 7 min; `unknown` where nobody measured."""
+    """< 1 ms, 250 ms, 45.7 s, 1 min 10 s, 1 h 7 min; `unknown` where nobody measured."""
     if value is None:
         return "unknown"
+    if value > 0 and not round(1000 * value):
+        return "< 1 ms"
     if value < 0.9995:
         return f"{1000 * value:.0f} ms"
     if value < 59.95:

@@ -6,10 +6,10 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from audit_dagster.reports.tools import BOUNDS, ToolRows
-from audit_dagster.reports.weekly import CALENDAR_WEEKS, WEEKS_BEFORE, WeekRows
+from audit_dagster.reports.weekly import CALENDAR_WEEKS, MOST_CAUSES, WEEKS_BEFORE, Rows, WeekRows, causes
 from audit_dagster.reports.windows import days_window, week_window
 from audit_dagster.settings import Settings
-from audit_dagster.store.query import fetch
+from audit_dagster.store.query import Row, fetch
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -27,6 +27,7 @@ def week_rows(connection: Connection[Any], monday: date, settings: Settings) -> 
     whole, previous, nine_weeks, calendar = _bounds(monday, settings, None)
     week = {"start": whole["start"], "end": whole["end"]}
     zone = settings.timezone
+    kinds = fetch(connection, "failure_kinds", **nine_weeks, limit=MOST_KINDS)
     return WeekRows(
         totals=fetch(connection, "window_totals", **whole)[0],
         previous_totals=fetch(connection, "window_totals", **previous)[0],
@@ -36,7 +37,8 @@ def week_rows(connection: Connection[Any], monday: date, settings: Settings) -> 
         users=fetch(connection, "user_activity", **whole),
         reproducibility=fetch(connection, "reproducibility", **week, zone=zone),
         calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
-        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=MOST_KINDS),
+        kinds=kinds,
+        failures=failures_of(connection, kinds, settings),
         slowest=fetch(connection, "slowest_operations", **whole, limit=_MOST_SLOW, zone=zone),
         changes=fetch(connection, "changed_durations", **week, since=previous["start"], limit=_MOST_CHANGED),
         user_tools=fetch(connection, "user_tools", **week, limit=_MOST_PAIRS),
@@ -48,6 +50,7 @@ def tool_rows(connection: Connection[Any], monday: date, tool_name: str, setting
     whole, previous, nine_weeks, calendar = _bounds(monday, settings, tool_name)
     parameters = {**whole, "limit": _MOST_PARAMETERS}
     zone = settings.timezone
+    kinds = fetch(connection, "failure_kinds", **nine_weeks, limit=MOST_KINDS)
     return ToolRows(
         usage=next(iter(fetch(connection, "tool_usage", **whole)), None),
         previous_usage=next(iter(fetch(connection, "tool_usage", **previous)), None),
@@ -55,11 +58,31 @@ def tool_rows(connection: Connection[Any], monday: date, tool_name: str, setting
         users=fetch(connection, "user_activity", **whole),
         parameters=fetch(connection, "parameter_values", **parameters, failing=False),
         calendar=fetch(connection, "days_with_entries", **calendar, zone=zone),
-        kinds=fetch(connection, "failure_kinds", **nine_weeks, limit=MOST_KINDS),
+        kinds=kinds,
+        failures=failures_of(connection, kinds, settings),
         failing_parameters=fetch(connection, "parameter_values", **parameters, failing=True),
         buckets=fetch(connection, "duration_buckets", **whole, bounds=list(BOUNDS)),
         code=fetch(connection, "code_seen", **whole, limit=_MOST_VERSIONS),
     )
+
+
+def figures_of_week(connection: Connection[Any], monday: date, settings: Settings) -> dict[str, list[Row]]:
+    """What the site's page says of the newest week."""
+    whole, _, nine_weeks, _ = _bounds(monday, settings, None)
+    week = {"start": whole["start"], "end": whole["end"]}
+    return {
+        "kinds_of_week": fetch(connection, "failure_kinds", **nine_weeks, limit=MOST_KINDS),
+        "reproducibility": fetch(connection, "reproducibility", **week, zone=settings.timezone),
+    }
+
+
+def failures_of(connection: Connection[Any], kinds: Rows, settings: Settings) -> list[Row]:
+    """The first and the last operation of each cause that a document shows; `kinds` are rows of `failure_kinds`."""
+    shown = causes(kinds)[:MOST_CAUSES]
+    wanted = {(row["tool_name"], row["operation"], row[name]) for row in shown for name in ("first_at", "last_at")}
+    tools, operations, moments = ([one[place] for one in wanted] for place in range(3))
+    named = {"tools": tools, "operations": operations, "moments": moments}
+    return fetch(connection, "failures_at", **named, zone=settings.timezone)
 
 
 def _bounds(monday: date, settings: Settings, tool_name: str | None) -> tuple[dict[str, Any], ...]:

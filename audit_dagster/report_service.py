@@ -20,7 +20,7 @@ from audit_dagster.escaping import file_name
 from audit_dagster.report_rows import tool_rows, week_rows
 from audit_dagster.reports import daily, tool_page, tools, weekly, weekly_page
 from audit_dagster.reports.daily_page import Neighbours
-from audit_dagster.reports.site import Pages, SiteRows, site_page
+from audit_dagster.reports.site import Pages, site_page
 from audit_dagster.reports.windows import (
     as_days,
     day_window,
@@ -103,10 +103,11 @@ class ReportService:
         while mondays[-1] + timedelta(weeks=1) <= last:
             mondays.append(mondays[-1] + timedelta(weeks=1))
         with self.audit.database() as connection:
+            beside = zip([None, *mondays], [*mondays[1:], None], strict=False)
             paths = {monday: place(output_dir) / f"{week_name(monday)}.md" for monday in mondays}
             return {
-                week_name(monday): str(self.write_weekly_summary(connection, monday, path).path)
-                for monday, path in self._track(paths.items())
+                week_name(monday): str(self.write_weekly_summary(connection, monday, path, around).path)
+                for (monday, path), around in self._track(list(zip(paths.items(), beside, strict=False)))
             }
 
     def write_daily_report(
@@ -131,20 +132,28 @@ class ReportService:
         where = Neighbours(day, target.stem, *beside, among_others=path is None)
         return write_day(connection, self.settings.zone, target, where, tool_name, search)
 
-    def write_weekly_summary(self, connection: Connection[Any], monday: date, path: Place | None = None) -> Document:
+    def write_weekly_summary(
+        self,
+        connection: Connection[Any],
+        monday: date,
+        path: Place | None = None,
+        beside: tuple[date | None, date | None] = (None, None),
+    ) -> Document:
         """Write the summary of the ISO week from `monday`, to `path` or its place in AUDIT_REPORTS_DIR.
 
-        Its page, its JSON and its charts are written beside it.
+        Its page, its JSON and its charts are written beside it. `beside` are the Mondays of the weeks before and after
+        that it links to; in AUDIT_REPORTS_DIR they are the calendar's.
         """
         rows = week_rows(connection, monday, self.settings)
+        first_day = self.settings.start_date
+        if path is None:
+            one = timedelta(weeks=1)
+            beside = (monday - one if monday > first_day else None, monday + one)
+        where = weekly.Beside(*beside, first_day, among_others=path is None)
         target = path or self.weekly_path(monday)
         counts = rows.totals["operations"], rows.totals["failed"]
-        _write_beside(
-            target,
-            weekly_page.weekly_files(monday, rows, self.settings.zone, path is None, self.settings.start_date),
-            *counts,
-        )
-        return write_document(target, weekly.weekly_summary(monday, rows, self.settings.zone), *counts)
+        _write_beside(target, weekly_page.weekly_files(monday, rows, self.settings.zone, where), *counts)
+        return write_document(target, weekly.weekly_summary(monday, rows, self.settings.zone, where), *counts)
 
     def write_tool_report(self, connection: Connection[Any], monday: date, tool_name: str) -> Document:
         """Write the report of one tool in the ISO week from `monday`, and beside it its page, JSON and charts."""
@@ -169,7 +178,7 @@ class ReportService:
             fetch(connection, "site_lock")
             tools = [row["tool_name"] for row in fetch(connection, "known_tools")]
             pages = pages_in(self.settings.reports_dir, tools)
-            rows = site_rows(connection, pages.today, self.settings) if pages.today else SiteRows()
+            rows = site_rows(connection, pages, self.settings)
             counts = [sum(row[name] for row in rows.days) for name in ("operations", "failed")]
             return write_document(self.site_path(), site_page(pages, rows, self.settings.zone), *counts), pages
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_dagster.documents import Place, names_in
 from audit_dagster.escaping import file_name
-from audit_dagster.report_rows import MOST_KINDS
+from audit_dagster.report_rows import MOST_KINDS, failures_of, figures_of_week
 from audit_dagster.reports.site import Pages, SiteRows
 from audit_dagster.reports.weekly import calendar_days
 from audit_dagster.reports.windows import days_window, monday_of
@@ -28,22 +28,29 @@ def pages_in(folder: Place, tools: Iterable[str]) -> Pages:
     """What there is in the reports' folder, by one listing of each folder in it. Raises AuditError."""
     return Pages(
         days=_days(_named(folder / "daily", _DAY_PAGE)),
-        weeks=_named(folder / "weekly", _WEEK_PAGE),
+        weeks=frozenset(filter(_day, _named(folder / "weekly", _WEEK_PAGE))),
         tools={tool: weeks for tool in tools if (weeks := _named(folder / "tools" / file_name(tool), _WEEK_PAGE))},
         searchable=_days(_named(folder / "search", _SEARCH_FILE)),
     )
 
 
-def site_rows(connection: Connection[Any], today: date, settings: Settings) -> SiteRows:
-    """What is counted in the calendar's weeks, to the end of the newest day."""
+def site_rows(connection: Connection[Any], pages: Pages, settings: Settings) -> SiteRows:
+    """What is counted in the calendar's weeks, to the end of the newest day, and of the newest week."""
+    today = pages.today
+    if today is None:
+        return SiteRows()
     window = days_window(calendar_days(monday_of(today))[0], today, settings.zone)
     asked = {"start": window.start, "end": window.end}
     counts = fetch(connection, "site_counts", **asked, zone=settings.timezone)
+    kinds = fetch(connection, "failure_kinds", since=window.start, **asked, tool_name=None, limit=MOST_KINDS)
+    week = pages.newest_week
     return SiteRows(
         days=_with(counts, "day"),
         tools=_with(counts, "tool_name"),
         people=_with(counts, "user_name"),
-        kinds=fetch(connection, "failure_kinds", since=window.start, **asked, tool_name=None, limit=MOST_KINDS),
+        kinds=kinds,
+        failures=failures_of(connection, kinds, settings),
+        **(figures_of_week(connection, date.fromisoformat(week), settings) if week else {}),
     )
 
 
@@ -60,6 +67,7 @@ def _days(names: Iterable[str]) -> frozenset[date]:
 
 
 def _day(name: str) -> date | None:
+    """A day by its name, or the Monday of a week by that."""
     try:
         return date.fromisoformat(name)
     except ValueError:  # somebody's own file

@@ -27,6 +27,10 @@ from audit_dagster.store.query import append
 # `make test &` and `nohup` have signals ignored, and every process that a test starts would go on ignoring them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# The caller's own settings are none of the tests', and `audit_dagster.defs` reads them when it is imported.
+_OF_TESTS = {"AUDIT_PICTURES", "AUDIT_POSTGRES_BIN", "AUDIT_TEST_PROFILE", "AUDIT_UPDATE_GOLDEN"}
+for _name in [name for name in os.environ if name.startswith(("AUDIT_", "POSTGRES_")) and name not in _OF_TESTS]:
+    del os.environ[_name]
 # useradd and runuser, which not every root has on PATH.
 os.environ["PATH"] = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -132,6 +133,13 @@ def test_stats_takes_the_last_thirty_days(settings: Settings, store: Store) -> N
     assert lines_of("stats", "--start-date", since)[0][1] == "3"
     until = str((now - timedelta(days=10)).date())
     assert lines_of("stats", "--end-date", until)[0][1] == "2"
+
+
+def test_stats_on_a_terminal_writes_numbers_for_people(settings: Settings, store: Store) -> None:
+    store(*(make_entry(success=number > 0, error_message=None) for number in range(1501)))
+    assert lines_of("stats", *JUNE)[0][1:4] == ["1501", "1", "99.9%"]
+    assert on_terminal("stats", *JUNE).splitlines()[-1].split()[1:4] == ["1,501", "1", "99.9%"]
+    assert ask_for_csv("stats", *JUNE)[0]["operations"] == "1501"
 
 
 def test_stats_of_nothing(settings: Settings) -> None:
@@ -343,6 +351,56 @@ def test_diff_names_what_differs(settings: Settings, store: Store) -> None:
     assert ask_for_json("diff", "00001111", "00001111") == []
 
 
+def test_diff_names_the_files_that_differ(
+    settings: Settings, without_drainer: None, git: Callable[..., str], tmp_path: Path
+) -> None:
+    """Two runs of one command, in a repository with changes of which the second has more."""
+    git("init", "-q", "lab")
+    lab = tmp_path / "lab"
+    (lab / "make.sh").write_text('cat "$1" > "$2"\n')
+    git("-C", lab, "add", ".")
+    git("-C", lab, "commit", "-q", "-m", "first")
+    for text, note in (("one", "before"), ("three", "after")):
+        (lab / "in.txt").write_text(text)
+        (lab / "out.txt").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "audit_dagster.cli", "run", "--note", note, "--"]
+        subprocess.run([*command, "bash", "make.sh", "in.txt", "out.txt"], check=True, cwd=lab)
+    second, first = [form["operation_id"] for form in ask_for_json("recent")]
+    found = {name: values for name, *values in lines_of("diff", first, second)}
+    sums = [f"{hashlib.sha256(text).hexdigest()} ({len(text)} B)" for text in (b"one", b"three")]
+    assert (found[f"output {lab}/out.txt"], found[f"input {lab}/in.txt"]) == (sums, sums)
+    assert found["note"] == ["before", "after"]
+    assert len(set(found["git.patch"])) == 2 and all(len(digest) == 64 for digest in found["git.patch"])
+    assert set(found) - {"duration_seconds"} == {
+        *("note", "git.patch", f"input {lab}/in.txt", f"output {lab}/out.txt"),
+        *(["git_dirty"] if "git_dirty" in found else []),
+    }
+
+
+def test_diff_of_odd_entries(settings: Settings, store: Store) -> None:
+    tool = {"commit": "a" * 40, "dirty": True, "patch": {"sha256": "b" * 64}}
+    file = {"path": "/here/out.txt", "size": 12345, "sha256": "c" * 64}
+    store(
+        numbered(0x3333, working_directory="/here", context={"tool": {"git": tool}, "outputs": [file], "inputs": "x"}),
+        numbered(
+            0x4444,
+            working_directory="/there",
+            user_name="eve",
+            duration_seconds=1.5,
+            context={"tool": {"git": "odd"}, "outputs": [{**file, "path": "/there/out.txt"}, {"path": "/etc/x"}, None]},
+        ),
+    )
+    assert lines_of("diff", "00003333", "00004444") == [
+        ["user", "ada", "eve"],
+        ["tool.git.commit", "a" * 40, "(not there)"],
+        ["tool.git.dirty", "true", "(not there)"],
+        ["tool.git.patch", "b" * 64, "(not there)"],
+        ["working_directory", "/here", "/there"],
+        ['input "x"', "x", "(not there)"],
+        ["output /etc/x", "(not there)", "not read (size unknown)"],
+    ], "what two folders have under one name is the same file"
+
+
 # ---- open ----
 
 
@@ -351,7 +409,7 @@ def test_open_takes_the_newest_or_the_day(settings: Settings, tmp_path: Path, mo
     monkeypatch.setattr("click.launch", lambda path: opened.append(path) or len(opened) > 2)
     monkeypatch.setenv("AUDIT_REPORTS_DIR", str(tmp_path / "reports"))
     daily = tmp_path / "reports" / "daily"
-    assert f"audit-dagster report --start-date DATE --end-date DATE --output-dir {daily}" in ask("open", code=2)
+    assert "`audit-dagster site --start-date DATE --end-date DATE`" in ask("open", code=2)
     daily.mkdir(parents=True)
     for name in ("2023-06-01.md", "2023-06-02.md", "2023-06-02_plot.md", "index.html"):
         (daily / name).touch()
@@ -385,10 +443,42 @@ def test_the_command_that_open_names_makes_a_report(
 ) -> None:
     folder = tmp_path / "a folder"
     monkeypatch.setenv("AUDIT_REPORTS_DIR", str(folder))
-    store(make_entry())
+    store(make_entry(command=["true"]))
     (command,) = re.findall("`audit-dagster (.*)`", ask("open", "2023-06-15", code=2))
     ask(*shlex.split(command))
     assert ask("open", "--print", "2023-06-15") == f"{folder}/daily/2023-06-15.html\n"
+    page = (folder / "daily" / "2023-06-15.html").read_text()
+    leads_to = set(re.findall(r'href="(\.\./[^"#]*)"', page))
+    assert leads_to == {
+        *("../index.html", "../weekly/2023-W24.html", "../tools/sensing-data/2023-W24.html", "../scripts/2023-06-15.sh")
+    }
+    assert all((folder / "daily" / address).is_file() for address in leads_to)
+    assert (folder / "search" / "2023-06-15.js").is_file()
+
+
+def test_site_makes_the_pages_of_days(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_REPORTS_DIR", str(tmp_path / "reports"))
+    store(make_entry(), make_entry(timestamp=datetime(2023, 6, 18, 23, 59, tzinfo=UTC), tool_name="Plot"))
+    pages = tmp_path / "reports"
+    assert ask("site", "--start-date", "2023-06-15", "--end-date", "2023-06-19") == f"{pages}/index.html\n"
+    days = {f"2023-06-{day}.html" for day in range(15, 20)}
+    assert {path.name for path in pages.glob("daily/*.html")} == days
+    assert {path.stem for path in pages.glob("weekly/*.html")} == {"2023-W24", "2023-W25"}
+    assert len(list(pages.glob("tools/*/2023-W24.html"))) == 2
+    assert not list(pages.glob("tools/*/2023-W25.html")), "nothing ran"
+    assert all(f"daily/{name}" in (pages / "index.html").read_text() for name in days)
+    store(make_entry(timestamp=datetime(2023, 6, 19, tzinfo=UTC), note="late"))
+    ask("site", "--start-date", "2023-06-19", "--end-date", "2023-06-19")
+    assert "late" in (pages / "daily" / "2023-06-19.md").read_text()
+    today = datetime.now(UTC).date()
+    ask("site", "--start-date", str(today), "--end-date", "9000-01-01", "--json")
+    made = {path.name for path in pages.glob("daily/*.html")} - days
+    assert made <= {f"{today}.html", f"{today + timedelta(days=1)}.html"}, "none of a day to come, but at midnight"
+    assert "still to come" in ask("site", "--start-date", str(today + timedelta(days=2)), code=2)
+    assert "goes with --start-date" in ask("site", "--end-date", "2023-06-15", code=2)
+    assert "YYYY-MM-DD" in ask("site", "--start-date", "July", code=2)
 
 
 # ---- completion ----

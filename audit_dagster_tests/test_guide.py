@@ -458,6 +458,13 @@ def report_of_plots(output: str, lab: Lab) -> None:
     assert output.splitlines()[:2] == ["logs/2023-06-05_visualization.md", "logs/2023-06-15_visualization.md"]
 
 
+def site_of_june(output: str, _lab: Lab) -> None:
+    assert output.endswith("/reports/index.html\n")
+    page = Path(output.rstrip("\n"))
+    assert len(list(page.parent.glob("daily/2023-06-??.html"))) == 30
+    assert "2023-06-15: 5 operations, 1 failed" in page.read_text("utf-8")
+
+
 def script_of_june(output: str, lab: Lab) -> None:
     assert len(steps_of(lab.folder / "reproduce_analysis.sh")) == 10
     assert "reproduce_analysis.sh: 10 of 12 operations, 2023-06-01 to 2023-06-30" in output
@@ -496,6 +503,7 @@ OUTPUTS: dict[str, Check] = {
     f"{REPORT} --tool-name visualization": report_of_plots,
     f"{REPORT} --output-dir ./audit_reports": has("audit_reports/2023-06-15.md\n", "Wrote 6 daily reports"),
     "rtgs audit site": has("/reports/index.html\n"),
+    "rtgs audit site --start-date 2023-06-01 --end-date 2023-06-30": site_of_june,
     "rtgs audit reproduce --logs-dir ./logs --output-file reproduce_analysis.sh": script_of_june,
     "rtgs audit reproduce --recent --minutes 30 --output-file recent_work.sh": script_of_half_an_hour,
     "rtgs audit postgres-logging-status": has("Postgres logging: enabled (default)"),

@@ -86,6 +86,17 @@ def test_axe_finds_nothing(name: str, scheme: str, page: Page, reports: Path) ->
 
 
 @needs_chromium
+def test_paper_has_what_is_folded_on_the_screen(page: Page, reports: Path) -> None:
+    page.goto(path_of(reports, "day").as_uri())
+    seen = "() => [...document.querySelectorAll('details dl')].map(one => one.checkVisibility())"
+    assert set(page.evaluate(seen)) == {False}
+    page.emulate_media(media="print")
+    assert set(page.evaluate(seen)) == {True}
+    assert page.pdf().startswith(b"%PDF-")
+    page.emulate_media(media="screen")
+
+
+@needs_chromium
 @pytest.mark.parametrize("name", PAGES)
 def test_all_is_there_with_scripts_off(name: str, page: Page, reports: Path) -> None:
     path = path_of(reports, name)

@@ -7,8 +7,12 @@ import pty
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from audit_dagster.recording.recorder import Recording
@@ -63,6 +67,37 @@ def test_nobody_waits_nothing_is_shown(unseen: dict[str, int]) -> None:
 
 def test_what_is_over_at_once_has_no_bar() -> None:
     assert waiting("range(1000)", 0) == "done\r\n"
+
+
+SPIN = (
+    "import sys, time\n"
+    "from audit_dagster.commands.progress import spinner\n"
+    "with spinner('searching', quiet={quiet}): time.sleep({seconds})\n"
+    "print('done')\n"
+)
+
+
+def test_a_spinner_where_nobody_knows_how_far_it_is() -> None:
+    shown = ESCAPE.sub("", in_terminal(sys.executable, "-c", SPIN.format(seconds=0.9, quiet=False)))
+    assert re.search(r"[^\w\s] searching", shown), shown
+    assert shown.rstrip().endswith("done")
+    for unseen in ({"stderr": subprocess.DEVNULL}, {"stdout": subprocess.DEVNULL}):
+        assert in_terminal(sys.executable, "-c", SPIN.format(seconds=0.9, quiet=False), **unseen) in {"done\r\n", ""}
+    for seconds, quiet in ((0.9, True), (0, False)):
+        assert in_terminal(sys.executable, "-c", SPIN.format(seconds=seconds, quiet=quiet)) == "done\r\n"
+
+
+def test_questions_that_take_long_have_a_spinner(settings: Settings, connection: psycopg.Connection[Any]) -> None:
+    connection.execute("BEGIN")
+    connection.execute("LOCK audit_logs IN ACCESS EXCLUSIVE MODE")  # they wait, as for a million rows
+    release = threading.Timer(3, connection.execute, ["ROLLBACK"])
+    release.start()
+    questions = {"searching": ("search", "nowhere"), "counting": ("stats",), "the page of all reports": ("site",)}
+    with ThreadPoolExecutor() as pool:
+        shown = pool.map(lambda words: in_terminal(*AUDIT, *words), questions.values())
+        for what, text in zip(questions, shown, strict=True):
+            assert re.search(rf"[^\w\s] {what}", ESCAPE.sub("", text)), text
+    release.join()
 
 
 def test_the_files_of_the_spool_are_counted(settings: Settings, without_drainer: None) -> None:

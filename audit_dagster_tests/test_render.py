@@ -267,6 +267,7 @@ def test_numbers() -> None:
     ]
     short, long = (None, 0.0, 0.25, 0.9996, 45.7), (59.96, 3599.4, 3599.6, 4000.0, 3_600_000.0)
     assert [duration(value) for value in short] == ["unknown", "0 ms", "250 ms", "1.0 s", "45.7 s"]
+    assert [duration(value) for value in (1e-9, 0.0004, 0.0005, 0.0006)] == ["< 1 ms", "< 1 ms", "< 1 ms", "1 ms"]
     assert [duration(value) for value in long] == [
         *("1 min 0 s", "59 min 59 s", "1 h 0 min", "1 h 7 min", "1,000 h 0 min")
     ]

@@ -23,7 +23,7 @@ class SlowRule(NamedTuple):
     """Slow is a run above `factor` times the 95th percentile of its last `runs`, and `min_seconds` above it."""
 
     factor: float = 2.0
-    min_seconds: float = 60.0
+    min_seconds: float = 10.0
     runs: int = 30
 
 
@@ -34,6 +34,15 @@ class Route(NamedTuple):
     targets: tuple[str, ...]
 
 
+class ToolRule(NamedTuple):
+    """What holds for the tools that fit one of the patterns."""
+
+    tools: tuple[str, ...]
+    window: timedelta
+    slow: SlowRule | None
+    silent_days: int | None
+
+
 class AlertConfig(NamedTuple):
     """What the file says; without one, this. `targets` are addresses, with their credentials, by name."""
 
@@ -41,6 +50,7 @@ class AlertConfig(NamedTuple):
     still_failing: tuple[timedelta, ...] = (timedelta(hours=1), timedelta(hours=4), timedelta(days=1))
     slow: SlowRule | None = SlowRule()
     silent_days: int | None = 7
+    tools: tuple[ToolRule, ...] = ()
     quiet_hours: tuple[time, time] | None = None
     urgent: tuple[str, ...] = ()
     mute: tuple[str, ...] = ()
@@ -92,11 +102,14 @@ class _Reader:
         default = AlertConfig()
         found = self._mapping(node, "", (*AlertConfig._fields[:3], "silent", *AlertConfig._fields[4:]))
         targets = {**given, **self._targets(found.get("targets"))}
+        builtin = ToolRule((), default.window, default.slow, default.silent_days)
+        rest = ToolRule((), *self._thresholds(found, builtin))
         return AlertConfig(
-            window=self._get(found, "window", self._duration, default.window),
+            window=rest.window,
             still_failing=self._get(found, "still_failing", self._steps, default.still_failing),
-            slow=self._get(found, "slow", self._slow, default.slow),
-            silent_days=self._get(found, "silent", self._silent, default.silent_days),
+            slow=rest.slow,
+            silent_days=rest.silent_days,
+            tools=self._get(found, "tools", lambda key, node: self._tool_rules(key, node, rest), ()),
             quiet_hours=self._get(found, "quiet_hours", self._quiet_hours, None),
             urgent=self._get(found, "urgent", self._texts, ()),
             mute=self._get(found, "mute", self._texts, ()),
@@ -104,10 +117,30 @@ class _Reader:
             targets=targets,
         )
 
-    def _slow(self, key: str, node: Node) -> SlowRule | None:
+    def _tool_rules(self, key: str, node: Node, rest: ToolRule) -> tuple[ToolRule, ...]:
+        return tuple(self._tool_rule(key, item, rest) for item in self._items(key, node))
+
+    def _tool_rule(self, key: str, node: Node, rest: ToolRule) -> ToolRule:
+        found = self._mapping(node, f"{key}.", ("tools", "window", "slow", "silent"))
+        if "tools" not in found:
+            self._refuse(node, f"{key} has no 'tools': give the patterns of the tools that this is for")
+        return ToolRule(self._texts(f"{key}.tools", found["tools"]), *self._thresholds(found, rest, f"{key}."))
+
+    def _thresholds(
+        self, found: Mapping[str, Node], rest: ToolRule, prefix: str = ""
+    ) -> tuple[timedelta, SlowRule | None, int | None]:
+        """What is given for some tools; what is not is as for the `rest`."""
+        slow = rest.slow or SlowRule()
+        return (
+            self._get(found, "window", self._duration, rest.window, prefix),
+            self._get(found, "slow", lambda key, node: self._slow(key, node, slow), rest.slow, prefix),
+            self._get(found, "silent", self._silent, rest.silent_days, prefix),
+        )
+
+    def _slow(self, key: str, node: Node, default: SlowRule) -> SlowRule | None:
         if self._is_off(node):
             return None
-        found, default = self._mapping(node, f"{key}.", SlowRule._fields), SlowRule()
+        found = self._mapping(node, f"{key}.", SlowRule._fields)
         return SlowRule(
             factor=self._get(found, "factor", self._number, default.factor, f"{key}."),
             min_seconds=self._get(found, "min_seconds", self._number, default.min_seconds, f"{key}."),

@@ -130,8 +130,8 @@ def _facts(incident: Incident, links: Links, zone: ZoneInfo) -> Iterator[_Fact]:
         yield _linked(_cut(visible(name), _LONGEST_NAME), _cut(visible(value), _LONGEST_TEXT))
     if incident.example:
         yield from _about(incident.example, zone)
-    if incident.kind in ("run failed", "check failed"):
-        return
+    if incident.kind in ("run failed", "check failed") or "Run" in incident.facts:
+        return  # a run of Dagster's is in no report
     day = (incident.example.entry.timestamp if incident.example else incident.last_seen).astimezone(zone).date()
     if links.reports:
         yield _linked("Report", f"{links.reports.rstrip('/')}/daily/{day}.md")

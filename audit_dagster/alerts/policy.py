@@ -7,10 +7,10 @@ from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+from audit_dagster.alerts.config import AlertConfig, SlowRule, ToolRule
+
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
-
-    from audit_dagster.alerts.config import AlertConfig
 
 FIRST_SEEN, STILL_FAILING, RESOLVED = "first seen", "still failing", "resolved"
 SLOW, SILENT = "unusually slow", "silent"
@@ -30,10 +30,10 @@ class Slow(NamedTuple):
     before: Sequence[float]
 
 
-def message_kind(kind: str, told: int) -> str:
+def message_kind(kind: str, told: int, *, is_run: bool = False) -> str:
     """What a message about an incident is called; `told` is how many messages there were about it."""
     if kind == "failing":
-        return STILL_FAILING if told else FIRST_SEEN
+        return STILL_FAILING if told else RUN_FAILED if is_run else FIRST_SEEN
     return SLOW if kind == "slow" else SILENT
 
 
@@ -54,6 +54,25 @@ def targets_of(config: AlertConfig, tool_name: str) -> Sequence[str]:
         if _matches(route.tools, tool_name):
             return route.targets
     return tuple(config.targets)
+
+
+def rule_of(config: AlertConfig, tool_name: str) -> ToolRule:
+    """The thresholds of the first entry of `tools` whose pattern fits; those of the file where none does."""
+    for rule in config.tools:
+        if _matches(rule.tools, tool_name):
+            return rule
+    return ToolRule((), config.window, config.slow, config.silent_days)
+
+
+def shortest_window(config: AlertConfig) -> timedelta:
+    """Of all tools: what was counted after that is over for none."""
+    return min([config.window, *(rule.window for rule in config.tools)])
+
+
+def longest_silence(config: AlertConfig) -> int | None:
+    """How many days decide at most; None where silence is looked for in no tool."""
+    days = [config.silent_days, *(rule.silent_days for rule in config.tools)]
+    return max((each for each in days if each), default=None)
 
 
 def muted_until(
@@ -90,15 +109,15 @@ def steps_aside(attempts: int) -> timedelta | None:
     return None if attempts % _STEPS_ASIDE_AFTER else _STEPS_ASIDE_FOR
 
 
-def is_slow(config: AlertConfig, run: Slow) -> float | None:
+def is_slow(rule: SlowRule | None, run: Slow) -> float | None:
     """The 95th percentile in seconds that `run` is far above; None if it is not, or too few went before.
 
     One run in twenty is above it by nature, hence the factor and the seconds on top.
     """
-    if config.slow is None or len(run.before) < config.slow.runs:
+    if rule is None or len(run.before) < rule.runs:
         return None
-    usual = percentile_95(run.before[: config.slow.runs])
-    return usual if run.seconds > max(usual * config.slow.factor, usual + config.slow.min_seconds) else None
+    usual = percentile_95(run.before[: rule.runs])
+    return usual if run.seconds > max(usual * rule.factor, usual + rule.min_seconds) else None
 
 
 def percentile_95(values: Sequence[float]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from audit_dagster.entry import LogEntry
 
 Fact = tuple[str, str, Any]
-_ABSENT = "(not there)"
 _REPORT_NAME = re.compile(r"\d{4}-\d\d-\d\d\.(html|md)")
 _FILES = ("inputs", "outputs")
 _OF_A_REPLAY = ("reproduces", "verdict", "differing")
@@ -74,6 +72,7 @@ def show_operation(operation_id: str, form: str | None) -> None:
 def diff(first: str, second: str, form: str | None) -> None:
     """Show what differs between two operations: one line for each difference.
 
+    Compared are who and what ran, the code and its versions, parameters, results, and each file's SHA-256 and size.
     FIRST and SECOND are ids of operations, or their first digits.
 
     \b
@@ -81,13 +80,13 @@ def diff(first: str, second: str, form: str | None) -> None:
       audit-dagster diff 4f3c21d8 b7e09a15
     """
     from audit_dagster.audit_service import AuditService
+    from audit_dagster.commands.differences import absent_or_text, differences
 
     service = AuditService()
-    one, other = (_compared(service.find_operation(prefix)) for prefix in (first, second))
-    names = [name for name in {**one, **other} if _exact(one.get(name)) != _exact(other.get(name))]
+    one, other = (service.find_operation(prefix) for prefix in (first, second))
     columns = [Column("name", "What", narrow="fold")]
-    columns += [Column(name, name.title(), _absent_or_text, "fold") for name in ("first", "second")]
-    show(columns, [(name, one.get(name), other.get(name)) for name in names], form, "Nothing differs.")
+    columns += [Column(name, name.title(), absent_or_text, "fold") for name in ("first", "second")]
+    show(columns, differences(one, other), form, "Nothing differs.")
 
 
 @click.command("open")
@@ -230,45 +229,6 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _flat(f"{prefix}.{name}", inner)
 
 
-# ---- diff ----
-
-
-def _compared(entry: LogEntry) -> dict[str, Any]:
-    tool = entry.context.get("tool")
-    tool = tool if isinstance(tool, dict) else {}
-    facts = {
-        "tool": entry.tool_name,
-        "operation": entry.operation,
-        "success": entry.success,
-        "error": entry.error_message,
-        "duration_seconds": entry.duration_seconds,
-        "git_branch": entry.git_branch,
-        "git_commit": entry.git_commit_hash,
-        "git_dirty": entry.git_dirty,
-        "python_version": entry.context.get("python_version"),
-        **{f"tool.{name}": tool[name] for name in ("distribution", "version") if name in tool},
-        "command": entry.command,
-        "working_directory": entry.working_directory,
-    }
-    facts |= {f"parameters.{name}": value for name, value in entry.parameters.items()}
-    return facts | {f"results.{name}": value for name, value in entry.results.items()}
-
-
-def _exact(value: Any) -> str:
-    """As JSON 1, 1.0 and true differ, which Python takes for equal."""
-    return json.dumps(value, sort_keys=True)
-
-
-def _absent_or_text(value: Any) -> str:
-    from audit_dagster.escaping import shell_line
-
-    if value is None:
-        return _ABSENT
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return shell_line(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 # ---- open ----
 
 
@@ -277,7 +237,6 @@ def _report(folder: Place, day: str | None) -> Place:
     from fnmatch import fnmatch
 
     from audit_dagster.documents import names_in
-    from audit_dagster.escaping import shell_word
     from audit_dagster.reports.windows import as_day
 
     there = names_in(folder)
@@ -289,5 +248,5 @@ def _report(folder: Place, day: str | None) -> Place:
     dates = "--start-date DATE --end-date DATE" if day is None else f"--start-date {wanted} --end-date {wanted}"
     raise InvalidInputError(
         f"there is no {f'report of {wanted}' if day else 'daily report'} in {folder}: "
-        f"make one with `audit-dagster report {dates} --output-dir {shell_word(str(folder))}`"
+        f"make it and its pages with `audit-dagster site {dates}`"
     )

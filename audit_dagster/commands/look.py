@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audit_dagster.commands import plain
-from audit_dagster.commands.progress import tracked
+from audit_dagster.commands.progress import spinner, tracked
 from audit_dagster.commands.tables import (
     Column,
     Row,
     cell_text,
+    count_text,
     duration_text,
     on_terminal,
     show,
@@ -72,7 +73,8 @@ def search(text: str, limit: int, tool_name: str | None, form: str | None) -> No
     from audit_dagster.audit_service import AuditService
 
     service = AuditService()
-    entries = service.search(text, limit, tool_name)
+    with spinner("searching", quiet=form is not None):
+        entries = service.search(text, limit, tool_name)
     nothing = plain(f"No operations{_of_tool(tool_name)} with '{text}'.")
     _show_entries(entries, form, service.settings, nothing, with_ids=True)
 
@@ -107,7 +109,7 @@ def stats(tool_name: str | None, by: str, start_date: str | None, end_date: str 
     asked: dict[str, Any] = {**days_window(first, last, service.settings.zone)._asdict(), "tool_name": tool_name}
     query, columns, rows_of = _COUNTS[by]
     asked |= {"zone": service.settings.timezone, "limit": _MOST_CAUSES}
-    with service.database() as connection:
+    with spinner("counting", quiet=form is not None), service.database() as connection:
         rows = rows_of(fetch(connection, query, **asked))
     what = "failures" if by == "error" else "operations"
     nothing = f"No {what}{_of_tool(tool_name)} from {first} to {last}."
@@ -148,20 +150,31 @@ def report(start_date: str, end_date: str, tool_name: str | None, output_dir: st
 
 
 @click.command()
+@click.option("--start-date", help="First day whose own pages are made or renewed before, as YYYY-MM-DD.")
+@click.option("--end-date", help="Last of these days; it is included. Today if not given.")
 @with_forms
-def site(form: str | None) -> None:
+def site(start_date: str | None, end_date: str | None, form: str | None) -> None:
     """Write the page from which every report in AUDIT_REPORTS_DIR is found, and print its path.
 
-    Dagster writes it after the reports; `audit-dagster open` opens it.
+    With --start-date the daily reports and scripts from that day on, the summaries of their weeks, and the reports of
+    the tools in those weeks are written first. Dagster writes all of it by itself; `audit-dagster open` opens it.
 
     \b
-    Example:
+    Examples:
       audit-dagster site
+      audit-dagster site --start-date 2023-06-01 --end-date 2023-06-30
     """
+    from audit_dagster.commands.renew import chosen_days, documents_of
     from audit_dagster.report_service import ReportService
 
     service = ReportService()
-    with service.audit.database() as connection:
+    days = chosen_days(start_date, end_date, service.settings)
+    quiet = form is not None
+    if days:
+        with service.audit.database() as connection:
+            for write in tracked("documents", quiet=quiet)(documents_of(days, service, connection)):
+                write()
+    with spinner("the page of all reports", quiet=quiet), service.audit.database() as connection:
         document, _ = service.write_site(connection)
     if form:
         show_paths([str(document.path)], form)
@@ -227,8 +240,8 @@ def _days(start_date: str | None, end_date: str | None, settings: Settings) -> t
 
 def _count_columns(name: str) -> Callable[[Settings], list[Column]]:
     def columns(_settings: Settings) -> list[Column]:
-        counts = [Column(one, one.title(), narrow="keep") for one in ("operations", "failed")]
-        rate = Column("success_rate", "Success rate", lambda rate: f"{100 * rate:.1f}%", "keep")
+        counts = [Column(one, one.title(), count_text(), "keep") for one in ("operations", "failed")]
+        rate = Column("success_rate", "Success rate", _rate_text, "keep")
         times = [Column(f"{one}_seconds", one, duration_text(), "keep") for one in ("p50", "p95")]
         return [Column(name, name.split("_")[0].title()), *counts, rate, *times]
 
@@ -240,13 +253,19 @@ def _cause_columns(settings: Settings) -> list[Column]:
 
     moment = _moment_in(settings)
     return [
-        Column("failed", "Failed", narrow="keep"),
+        Column("failed", "Failed", count_text(), "keep"),
         Column("first_at", f"First ({settings.timezone})", moment, "keep"),
         Column("last_at", f"Last ({settings.timezone})", moment, "keep"),
         Column("tool_name", "Tool"),
         Column("operation", "Operation"),
         Column("error_message", "Error", lambda error: cause(error) or NO_ERROR_TEXT, "below"),
     ]
+
+
+def _rate_text(rate: float) -> str:
+    from audit_dagster.render import percent
+
+    return percent(round(10_000 * rate), 10_000) if on_terminal() else f"{100 * rate:.1f}%"
 
 
 def _counts_of(key: str) -> Callable[[list[dict[str, Any]]], list[Row]]:

@@ -1,10 +1,11 @@
-"""A bar with rate and time left, on stderr, where a person waits."""
+"""A bar with rate and time left, or a spinner, on stderr, where a person waits."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any
 
 from audit_dagster.commands.tables import on_terminal
@@ -17,8 +18,36 @@ def tracked(what: str, total: int | None = None, *, quiet: bool = False) -> Call
 
     Where stdout or stderr is no terminal, or `quiet`, nothing is shown. `total` is for items of no known length.
     """
-    is_watched = not quiet and on_terminal() and sys.stderr is not None and sys.stderr.isatty()
-    return (lambda items: _shown(items, what, total)) if is_watched else lambda items: items
+    return (lambda items: _shown(items, what, total)) if _is_watched(quiet) else lambda items: items
+
+
+@contextmanager
+def spinner(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show that something goes on during the block, of which nobody knows how far it is; nothing where `tracked` would.
+
+    `what` is one or a few words.
+    """
+    if not _is_watched(quiet):
+        yield
+        return
+    from threading import Timer
+
+    from rich.console import Console
+    from rich.status import Status
+
+    status = Status(what, console=Console(stderr=True))
+    start = Timer(_PATIENCE_SECONDS, status.start)
+    start.start()
+    try:
+        yield
+    finally:
+        start.cancel()
+        start.join()
+        status.stop()
+
+
+def _is_watched(quiet: bool) -> bool:
+    return not quiet and on_terminal() and sys.stderr is not None and sys.stderr.isatty()
 
 
 def _shown(items: Iterable[Any], what: str, total: int | None) -> Iterator[Any]:

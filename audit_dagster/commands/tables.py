@@ -111,6 +111,13 @@ def duration_text() -> Callable[[float | None], str]:
     return duration if on_terminal() else seconds
 
 
+def count_text() -> Callable[[int], str]:
+    """How people see a number of things: `15,420`, and in a pipe, where programs read it, `15420`."""
+    from audit_dagster.render import number
+
+    return number if on_terminal() else str
+
+
 def _show_csv(columns: Sequence[Column], rows: Sequence[Row]) -> None:
     from audit_dagster.escaping import csv_cell
 

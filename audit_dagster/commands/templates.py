@@ -62,7 +62,8 @@ def show(name: str) -> None:
 def check() -> None:
     """Fill your templates with made-up operations and rows; an error names file and line.
 
-    A template that no document is made from by itself is only compiled.
+    Templates in subfolders, which yours may include, are looked at too. One that no document is made from by itself is
+    only compiled.
 
     \b
     Example:
@@ -91,7 +92,8 @@ def _own_templates() -> list[str]:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*.j2") if path.is_file())
+    """Relative to the folder, by which Jinja finds them."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.j2") if path.is_file())
 
 
 def _tried(name: str, filled: set[_Fill]) -> str:
@@ -104,7 +106,10 @@ def _tried(name: str, filled: set[_Fill]) -> str:
         if fill not in filled:
             fill()
             filled.add(fill)
-    return "ok" if fills else "compiles"
+    if fills:
+        return "ok"
+    is_misplaced = name.rpartition("/")[2] in _FILLED
+    return "compiles; no document is made of it: only in the folder itself would it win" if is_misplaced else "compiles"
 
 
 _PAGES = (samples.fill_day, samples.fill_week, samples.fill_tool, samples.fill_site)

@@ -19,8 +19,9 @@ from audit_dagster.defs.partitions import (
 )
 from audit_dagster.defs.resources import AuditResource
 from audit_dagster.defs.runs import Made, Metadata, backfill_policy, each_partition, nothing, patient
-from audit_dagster.documents import Document
-from audit_dagster.escaping import file_name, markdown_block
+from audit_dagster.documents import Document, read_text
+from audit_dagster.escaping import file_name, markdown_block, markdown_text
+from audit_dagster.reports.drawing import words_of
 from audit_dagster.store.query import fetch
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _LONGEST_SHOWN = 20_000
 _LONGEST_SHOWN_IN_ALL = 4_000_000  # of one run, which keeps them to its end
+_CHART = re.compile(r"^!\[[^]\n]*\]\(([0-9W-]+-(?:days|durations|calendar)\.svg)\)$", re.MULTILINE)
+_LINKS = re.compile(r"^\[HTML\]\(.*\)\n\n", re.MULTILINE)
 _ENTRY_COMMENT = re.compile(r"^<!-- audit-entry: .* -->\n", re.MULTILINE)
 
 
@@ -133,7 +136,7 @@ def _shown_in(context: dg.AssetExecutionContext) -> Callable[..., Metadata]:
 
 def _shown(longest: int, document: Document, language: str | None = None) -> Metadata:
     """What people look at in Dagster's UI."""
-    text = _ENTRY_COMMENT.sub("", document.text)
+    text = document.text if language else _alone(document)
     if len(text) > longest:
         text = f"{text[:longest]}\n…\n"
     succeeded = document.operations - document.failed
@@ -145,3 +148,12 @@ def _shown(longest: int, document: Document, language: str | None = None) -> Met
         "path": dg.MetadataValue.path(str(document.path.absolute())),
         "document": dg.MetadataValue.md(markdown_block(text, language) if language else text),
     }
+
+
+def _alone(document: Document) -> str:
+    """The Markdown without what leads to files beside it, which the UI does not have: charts say what they show."""
+
+    def in_words(chart: re.Match[str]) -> str:
+        return markdown_text(words_of(read_text(document.path.with_name(chart[1]))))
+
+    return _CHART.sub(in_words, _LINKS.sub("", _ENTRY_COMMENT.sub("", document.text)))

@@ -80,8 +80,9 @@ def _old_runs(instance: dg.DagsterInstance, before: datetime) -> Iterator[str]:
 
 
 def _is_ours(run: dg.DagsterRun) -> bool:
-    """Not another project's in the same instance; a backfill's run names no job, but its assets."""
-    return run.job_name in _JOBS or bool(run.asset_selection and run.asset_selection <= _ALL)
+    """Not another project's in the same instance; a backfill's run names no job, but its assets, or those it checks."""
+    assets = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
+    return run.job_name in _JOBS or bool(assets and assets <= _ALL)
 
 
 def _needed(instance: dg.DagsterInstance) -> set[str]:

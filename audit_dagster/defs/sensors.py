@@ -1,10 +1,17 @@
 """What is watched: failures that nobody was told of, runs of the audit itself, and tools that nobody had seen."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from audit_dagster.alert_service import alerts_due, queue_failed_check, queue_run_failure
+from audit_dagster.alert_service import (
+    alerts_due,
+    failing_jobs,
+    note_job_successes,
+    queue_failed_check,
+    queue_run_failure,
+)
 from audit_dagster.defs.assets import known_tools
 from audit_dagster.defs.jobs import failure_alerts_job
 from audit_dagster.defs.partitions import tool_partitions
@@ -12,7 +19,7 @@ from audit_dagster.defs.resources import AuditResource
 from audit_dagster.settings import Settings
 
 _LONGEST_RUN = timedelta(minutes=10)
-_MOST_CHECKS = 100  # for each tick: the next one goes on
+_MOST_CHECKS = _MOST_RUNS = 100  # for each tick: the next one goes on
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -68,17 +75,73 @@ def _failed_checks(context: dg.SensorEvaluationContext) -> tuple[list[tuple[str,
     return failed, cursor
 
 
-@dg.run_failure_sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
-def failed_runs_sensor(context: dg.RunFailureSensorContext, audit: AuditResource) -> None:
-    """Put a failed run of this project into the queue of messages.
+@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def failed_runs_sensor(context: dg.SensorEvaluationContext, audit: AuditResource) -> dg.SkipReason:
+    """Count failed runs of this code location in the incidents, which end with the next success of their job.
 
-    Where the database is what failed, this raises, and Dagster comes back to the run at its next tick.
+    Dagster's own run-failure sensor would go on to the next run where counting one failed, as while the database is
+    away. The cursor of this one moves only when all are counted, and the database knows which it has.
     """
-    run = context.dagster_run
+    records, cursor = _failures_since(context)
     settings = audit.settings()
-    error = context.failure_event.message or "it failed without a message"
     with audit.audit().database() as connection:
-        queue_run_failure(connection, settings, run.run_id, run.job_name, error, _run_url(settings, run.run_id))
+        failed = _of_this_location(context, records)
+        for event, run in failed:
+            error, url = _root_error(event.event_log_entry.get_dagster_event()), _run_url(settings, run.run_id)
+            moment = datetime.fromtimestamp(event.timestamp, UTC)
+            queue_run_failure(connection, settings, run.run_id, run.job_name, error, url, moment)
+        note_job_successes(connection, _last_successes(context.instance, failing_jobs(connection)))
+    context.update_cursor(cursor)
+    return dg.SkipReason(f"{len(failed)} failed runs were counted" if failed else "no other run failed")
+
+
+def _failures_since(context: dg.SensorEvaluationContext) -> tuple[Sequence[dg.EventLogRecord], str]:
+    """The events of runs that failed since the cursor, and the next cursor.
+
+    Without a cursor: none, and the newest event. What failed before somebody turned this on is history.
+    """
+    begun = (context.cursor or "").isdecimal()
+    seen = int(context.cursor or 0) if begun else 0
+    wanted = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=seen)
+    found = context.instance.fetch_run_status_changes(wanted, limit=_MOST_RUNS if begun else 1, ascending=begun)
+    cursor = max((record.storage_id for record in found.records), default=seen)
+    return found.records if begun else (), str(cursor)
+
+
+def _of_this_location(
+    context: dg.SensorEvaluationContext, records: Sequence[dg.EventLogRecord]
+) -> list[tuple[dg.EventLogRecord, dg.DagsterRun]]:
+    ids = [record.run_id for record in records]
+    found = context.instance.get_runs(dg.RunsFilter(run_ids=ids)) if ids else []
+    here = context.code_location_origin.location_name if context.code_location_origin else None
+    runs = {run.run_id: run for run in found if _location(run) == here}
+    return [(record, runs[record.run_id]) for record in records if record.run_id in runs]
+
+
+def _location(run: dg.DagsterRun) -> str | None:
+    origin = run.remote_job_origin
+    return origin.repository_origin.code_location_origin.location_name if origin else None
+
+
+def _root_error(event: dg.DagsterEvent) -> str:
+    """What the first step that failed said at its root; where no step did, what Dagster says of the run."""
+    # Who ends a run from outside gives no data.
+    step = event.job_failure_data.first_step_failure_event if event.event_specific_data else None
+    error = step.step_failure_data.error if step else None
+    while error and error.cause:
+        error = error.cause
+    return (error.message.strip() if error else event.message) or "it failed without a message"
+
+
+def _last_successes(instance: dg.DagsterInstance, jobs: Iterable[str]) -> dict[str, datetime]:
+    """When the newest successful run of each of these jobs started."""
+    successes = {}
+    for job in jobs:
+        wanted = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS])
+        for record in instance.get_run_records(wanted, limit=1):
+            if record.start_time is not None:
+                successes[job] = datetime.fromtimestamp(record.start_time, UTC)
+    return successes
 
 
 def _run_url(settings: Settings, run_id: str) -> str | None:

@@ -101,7 +101,7 @@ def day_timeline(operations: Sequence[LogEntry | Glance], day: date, zone: ZoneI
         axes.set_xticks([*ticks, length], [*(f"{hour:%H}" for hour in hours), "24"])
         axes.set_xlabel(f"hour of {day}, {zone.key}", parse_math=False)
         axes.grid(axis="x", color=INK, alpha=FAINT, linewidth=0.5)
-        return as_svg(figure, f"Operations of {day} by tool", _timeline_in_words(rows, day, operations))
+        return as_svg(figure, f"Operations by tool, {day}, {zone.key}", _timeline_in_words(rows, day, operations))
 
 
 def _rows_of_tools(operations: Sequence[LogEntry | Glance]) -> list[tuple[str | None, list[LogEntry | Glance]]]:
@@ -150,8 +150,8 @@ def _timeline_in_words(
     return sentence(f"{counted(str(day), len(operations), failed)} in all", parts)
 
 
-def operations_per_day(days: Sequence[date], per_day: Rows) -> str:
-    """A bar per day, stacked by tool. `per_day` has `day`, `tool_name`, `operations` and `failed`."""
+def operations_per_day(days: Sequence[date], per_day: Rows, zone: ZoneInfo) -> str:
+    """A bar per day of a week, stacked by tool. `per_day` has `day`, `tool_name`, `operations` and `failed`."""
     totals: dict[str, int] = {}
     for row in per_day:
         totals[row["tool_name"]] = totals.get(row["tool_name"], 0) + row["operations"]
@@ -171,11 +171,12 @@ def operations_per_day(days: Sequence[date], per_day: Rows) -> str:
         failed = [sum(row["failed"] for row in per_day if row["day"] == day) for day in days]
         _mark_failed(axes, base, failed)
         axes.set_xticks(range(len(days)), [f"{day:%a}\n{day:%m-%d}" for day in days])
+        axes.set_xlabel("day")
         count_axis(axes, max(base, default=0))
         others = [("others", filled[None])] if len(totals) > len(names) else []
         _legend(axes, [*((label(name), filled[name]) for name in names), *others], bool(sum(failed)))
         parts = [counted(str(day), count, bad) for day, count, bad in zip(days, base, failed, strict=True)]
-        title = f"Operations per day from {days[0]} to {days[-1]}"
+        title = f"Operations per day, {week_name(days[0])}, {zone.key}"
         return as_svg(figure, title, sentence(counted("the days", sum(base), sum(failed)), parts))
 
 
@@ -212,8 +213,8 @@ def _legend(axes: Axes, named: Sequence[tuple[str, tuple[str, str]]], any_failed
             text.set_text(shown)
 
 
-def durations(tools: Rows) -> str:
-    """Median and p95 of each tool, in seconds on a logarithmic axis. `tools` has `tool_name`, `p50` and `p95`."""
+def durations(tools: Rows, monday: date, zone: ZoneInfo) -> str:
+    """Median and p95 of each tool in a week, on a logarithmic axis. `tools` has `tool_name`, `p50` and `p95`."""
     known = [row for row in tools if row["p50"] is not None][:_MOST_TOOLS]
     with drawing(_WIDTH, 0.95 + _ROW * max(len(known), 1), "durations") as (figure, axes):
         for height, row in enumerate(reversed(known)):
@@ -230,11 +231,15 @@ def durations(tools: Rows) -> str:
         parts = [
             f"{label(row['tool_name'])}: median {duration(row['p50'])}, p95 {duration(row['p95'])}" for row in known
         ]
-        return as_svg(figure, "Durations by tool", sentence("Median and p95 of each tool", parts))
+        title = f"Durations by tool, {week_name(monday)}, {zone.key}"
+        return as_svg(figure, title, sentence("Median and p95 of each tool", parts))
 
 
-def duration_spread(tool_name: str, buckets: Rows) -> str:
-    """How many operations took how long. `buckets` has `label`, `operations` and `failed`, the shortest first."""
+def duration_spread(tool_name: str, buckets: Rows, monday: date, zone: ZoneInfo) -> str:
+    """How many operations of a tool took how long in a week.
+
+    `buckets` has `label`, `operations` and `failed`, the shortest first.
+    """
     with drawing(_WIDTH, 2.4, "spread") as (figure, axes):
         counts = [row["operations"] for row in buckets]
         axes.bar(range(len(counts)), counts, 0.9, **_painted(colour_of(tool_name), ""))
@@ -243,10 +248,11 @@ def duration_spread(tool_name: str, buckets: Rows) -> str:
         axes.set_xlabel("duration")
         count_axis(axes, max(counts, default=0))
         parts = [counted(row["label"], row["operations"], row["failed"]) for row in buckets]
-        return as_svg(figure, "How long operations took", sentence("Operations by duration", parts))
+        title = f"Durations of {label(tool_name)}, {week_name(monday)}, {zone.key}"
+        return as_svg(figure, title, sentence("Operations by duration", parts))
 
 
-def calendar(days: Sequence[date], counts: Rows) -> str:
+def calendar(days: Sequence[date], counts: Rows, zone: ZoneInfo) -> str:
     """A square per day, a column per week, the stronger the more operations; a cross where any failed.
 
     `days` are whole weeks from a Monday, `counts` has `day`, `operations` and `failed`.
@@ -268,7 +274,7 @@ def calendar(days: Sequence[date], counts: Rows) -> str:
         axes.set_xlabel(f"the stronger, the more operations (up to {number(most)} a day); \u00d7 some failed")
         parts = [_week_in_words(monday, found) for monday in mondays]
         total, failed = (sum(pair[part] for pair in found.values()) for part in (0, 1))
-        title = f"Operations of each day from {days[0]} to {days[-1]}"
+        title = f"Operations of each day, {week_name(mondays[0])} to {week_name(mondays[-1])}, {zone.key}"
         return as_svg(figure, title, sentence(counted(f"the {weeks} weeks", total, failed), parts))
 
 

@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 from audit_dagster.entry import LogEntry
 from audit_dagster.escaping import Svg, ascii_json, file_name, shell_line, visible
 from audit_dagster.failures import NO_ERROR_TEXT, cause
-from audit_dagster.render import render, size
+from audit_dagster.render import duration, number, render, seconds, size
 from audit_dagster.reports.charts import day_timeline, inline
 from audit_dagster.reports.daily import Operation, clock, json_text, operation_of, shown
 from audit_dagster.reports.day import Day, day_of
 from audit_dagster.reports.windows import monday_of, week_name
+from audit_dagster.reproduction.words import NotRunnableError, command_of
 
 MOST_ON_A_PAGE = 1000
 _DIRTY = {True: "uncommitted changes", False: "clean", None: None}
@@ -140,16 +141,29 @@ def json_end(where: Neighbours, day: Day) -> str:
 
 def page_operation(entry: LogEntry, operation: Operation) -> PageOperation:
     """From what the report shows of it."""
+    took = ("Duration", seconds(entry.duration_seconds))  # as the contract's Markdown writes it
+    readable = ("Duration", duration(entry.duration_seconds))
     return PageOperation(
         id=entry.operation_id,
         time=operation.time,
         tool=operation.tool,
         name=operation.name,
         success=operation.success,
-        facts=[*operation.facts, *_ground(entry)],
+        facts=[*(readable if fact == took else fact for fact in operation.facts), *_ground(entry)],
         texts=list(_texts(entry)),
-        command=shell_line(entry.command) if entry.command else None,
+        command=_command(entry),
     )
+
+
+def _command(entry: LogEntry) -> str | None:
+    """The recorded command, or the one that parameters make, unless they are too long for a page."""
+    if entry.command:
+        return shell_line(entry.command)
+    try:
+        made = shell_line(command_of(entry))
+    except NotRunnableError:
+        return None
+    return made if len(made) <= _LONGEST_TEXT else None
 
 
 def _failures(where: Neighbours, day: Day) -> Iterator[tuple[str, str, str, str]]:
@@ -211,4 +225,4 @@ def _lines(values: Mapping[str, Any]) -> str:
 def _cut(text: str) -> str:
     if len(text) <= _LONGEST_TEXT:
         return text
-    return f"{text[:_LONGEST_TEXT]}…\n({len(text):,} characters; the JSON of this day has them all)"
+    return f"{text[:_LONGEST_TEXT]}…\n({number(len(text))} characters; the JSON of this day has them all)"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 from audit_dagster.escaping import visible
 from audit_dagster.render import number
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INK, PAPER = "#1a1b1c", "#fefeff"  # nothing else has these two, so that `inline` finds them
 FAINT = 0.25
+_TITLE = 0.25  # inches
 _LONGEST_NAME = 30
 _NO_XML = re.compile("[\ufffe\uffff]")
 _STYLE: dict[Any, Any] = {
@@ -53,7 +54,7 @@ def _find_place_for_fonts() -> None:
 
 @contextmanager
 def drawing(width: float, height: float, salt: str) -> Iterator[tuple[Figure, Axes]]:
-    """A figure, in inches, with one pair of axes. `salt` keeps the ids of two charts in one page apart."""
+    """A figure with one pair of axes, in inches without its title. `salt` keeps the ids of a page's charts apart."""
     _find_place_for_fonts()
     import matplotlib
     from matplotlib.figure import Figure
@@ -62,16 +63,17 @@ def drawing(width: float, height: float, salt: str) -> Iterator[tuple[Figure, Ax
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts are asked, not these
         matplotlib.rcdefaults()  # a person's matplotlibrc is for that person's charts
         matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": f"audit-dagster {salt}"})
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height + _TITLE), layout="constrained")
         yield figure, figure.add_subplot()
 
 
 def as_svg(figure: Figure, title: str, words: str) -> str:
-    """The figure's text, with a title and the numbers in words for who does not see it."""
+    """The figure's text, with its title above it, and both with the numbers in words for who does not see it."""
     from io import StringIO
 
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    figure.axes[0].set_title(title, parse_math=False)
     made = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     FigureCanvasSVG(figure)
@@ -87,6 +89,11 @@ def as_svg(figure: Figure, title: str, words: str) -> str:
     alternative = f"<title>{escape(title)}</title>\n <desc>{escape(words)}</desc>"
     start = text.index(">") + 1
     return f'<?xml version="1.0" encoding="utf-8"?>\n<svg {head}{text[4 : start - 1]}>\n {alternative}{text[start:]}'
+
+
+def words_of(svg: str) -> str:
+    """The words of a chart that `as_svg` made."""
+    return unescape(svg.partition("<desc>")[2].partition("</desc>")[0])
 
 
 def label(name: str) -> str:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from audit_dagster.escaping import file_name, visible
 from audit_dagster.render import render
-from audit_dagster.reports.weekly import CALENDAR_WEEKS, calendar_days, causes, most_frequent
+from audit_dagster.reports.weekly import CALENDAR_WEEKS, calendar_days, causes, most_frequent, score
 from audit_dagster.reports.windows import monday_of, week_name
 
 Rows = Sequence[dict[str, Any]]
@@ -37,18 +37,27 @@ class Pages(NamedTuple):
         """The newest day that has a page: the same pages and rows make the same site, whenever it is made."""
         return max(self.days, default=None)
 
+    @property
+    def newest_week(self) -> str | None:
+        """The newest week that has a page."""
+        return max(self.weeks, default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteRows:
     """What SQL counted in the calendar's weeks: `days`, `tools` and `people` with `operations`, `failed`, `last_at`.
 
-    `kinds` are rows of the query `failure_kinds`.
+    `kinds` and `failures` are rows of the queries `failure_kinds` and `failures_at`. Of the newest week that has a page
+    there are `kinds_of_week`, and rows of `reproducibility`.
     """
 
     days: Rows = ()
     tools: Rows = ()
     people: Rows = ()
     kinds: Rows = ()
+    failures: Rows = ()
+    kinds_of_week: Rows = ()
+    reproducibility: Rows = ()
 
 
 def site_page(pages: Pages, rows: SiteRows, zone: ZoneInfo) -> str:
@@ -59,12 +68,14 @@ def site_page(pages: Pages, rows: SiteRows, zone: ZoneInfo) -> str:
         zone=zone,
         zone_name=zone.key,
         today=today,
-        newest_week=max(pages.weeks, default=None),
+        newest_week=pages.newest_week,
+        new_in_week=sum(row["is_new"] for row in causes(rows.kinds_of_week)),
+        score=score(rows.reproducibility),
         newest=_newest(today, rows, zone) if today else None,
         days=pages.days,
         calendar=_calendar(today, pages, rows.days) if today else None,
         calendar_weeks=CALENDAR_WEEKS,
-        **most_frequent(causes(rows.kinds)),
+        **most_frequent(causes(rows.kinds), rows.failures, zone),
         weeks=_by_year(sorted(pages.weeks, reverse=True)),
         tools=_tools(pages, rows.tools),
         people=[{**row, "search": f"#q={visible(row['user_name'])}"} for row in rows.people],

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from audit_dagster.render import render
 from audit_dagster.reports.weekly import causes, mean_before, most_frequent, span_of_week, trend
+from audit_dagster.reports.windows import monday_of, week_name
 
 Rows = Sequence[dict[str, Any]]
 
@@ -20,7 +21,10 @@ _NONE: dict[str, Any] = {"operations": 0, "failed": 0, "p50": None}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRows:
-    """What SQL counted for one tool in one week. `usage` is None where the tool did not run."""
+    """What SQL counted for one tool in one week. `usage` is None where the tool did not run.
+
+    `failures` are rows of the query `failures_at`.
+    """
 
     usage: dict[str, Any] | None
     previous_usage: dict[str, Any] | None
@@ -32,6 +36,7 @@ class ToolRows:
     failing_parameters: Rows
     buckets: Rows
     code: Rows
+    failures: Rows = ()
 
 
 def tool_report(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> str:
@@ -45,6 +50,7 @@ def tool_facts(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> 
     usual = mean_before(monday, rows.calendar)
     return {
         **span_of_week(monday, zone),
+        "links": _links(monday, rows),
         "tool_name": tool_name,
         "usage": rows.usage,
         "previous": previous,
@@ -59,9 +65,24 @@ def tool_facts(monday: date, tool_name: str, rows: ToolRows, zone: ZoneInfo) -> 
         "parameters": rows.parameters,
         "spread": _spread(rows.buckets),
         "failing_parameters": rows.failing_parameters,
-        **most_frequent(causes(rows.kinds)),
+        **most_frequent(causes(rows.kinds), rows.failures, zone),
         "code": rows.code,
     }
+
+
+def _links(monday: date, rows: ToolRows) -> dict[str, str]:
+    """Relative addresses by their names.
+
+    Of the weeks before, there are reports where the tool ran; of those to come nobody knows, but the site does.
+    """
+    week = week_name(monday)
+    found = {"HTML": f"{week}.html", "All reports": "../../index.html"}
+    found["Weekly summary"] = f"../../weekly/{week}.html"
+    days = [row["day"] for row in rows.calendar if row["day"] < monday]
+    if days:
+        found["Week before"] = f"{week_name(monday_of(max(days)))}.html"
+    found["All weeks of the tools"] = "../../index.html#tools"
+    return {**found, "Markdown": f"{week}.md", "JSON": f"{week}.json"}
 
 
 def _spread(buckets: Rows) -> list[dict[str, Any]]:

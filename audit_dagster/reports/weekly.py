@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from audit_dagster.failures import NO_ERROR_TEXT, cause, wording
-from audit_dagster.render import render
+from audit_dagster.render import change, number, render
+from audit_dagster.reports.daily_page import page_of_day
 from audit_dagster.reports.windows import week_name
 
 Rows = Sequence[dict[str, Any]]
 
 CALENDAR_WEEKS = 26
 WEEKS_BEFORE = 8
-_MOST_CAUSES = 50
+MOST_CAUSES = 50
 _LACKING = {
     "no_command": "no command",
+    "no_exact_command": "command not kept as it was",
     "no_commit": "no commit",
     "no_exact_patch": "uncommitted changes without an exact patch",
     "on_no_remote": "commit on no remote",
@@ -26,9 +28,35 @@ _LACKING = {
 }
 
 
+class Beside(NamedTuple):
+    """What a week's documents link to: the weeks from the Mondays `before` and `after`.
+
+    Among all other documents, in AUDIT_REPORTS_DIR, they link to those, too; no report is of before `first_day`.
+    """
+
+    before: date | None = None
+    after: date | None = None
+    first_day: date = date.min
+    among_others: bool = True
+
+    def links(self, monday: date) -> dict[str, str]:
+        """Relative addresses by their names."""
+        week = week_name(monday)
+        found = {"HTML": f"{week}.html"}
+        if self.among_others:
+            found["All reports"] = "../index.html"
+        for name, other in (("Week before", self.before), ("Week after", self.after)):
+            if other:
+                found[name] = f"{week_name(other)}.html"
+        return {**found, "Markdown": f"{week}.md", "JSON": f"{week}.json"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeekRows:
-    """What SQL counted for one week. `totals` and `previous_totals` are single rows of `window_totals`."""
+    """What SQL counted for one week. `totals` and `previous_totals` are single rows of `window_totals`.
+
+    `failures` are rows of the query `failures_at`.
+    """
 
     totals: dict[str, Any]
     previous_totals: dict[str, Any]
@@ -42,19 +70,21 @@ class WeekRows:
     slowest: Rows
     changes: Rows
     user_tools: Rows
+    failures: Rows = ()
 
 
-def weekly_summary(monday: date, rows: WeekRows, zone: ZoneInfo) -> str:
+def weekly_summary(monday: date, rows: WeekRows, zone: ZoneInfo, beside: Beside) -> str:
     """The summary of the ISO week that begins on `monday`."""
-    return render("weekly_summary.md.j2", **week_facts(monday, rows, zone))
+    return render("weekly_summary.md.j2", **week_facts(monday, rows, zone, beside))
 
 
-def week_facts(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, Any]:
+def week_facts(monday: date, rows: WeekRows, zone: ZoneInfo, beside: Beside) -> dict[str, Any]:
     """What every form of the summary says, by the names of its templates."""
     before = {row["tool_name"]: row["operations"] for row in rows.previous_tools}
     usual = mean_before(monday, rows.calendar)
     return {
         **span_of_week(monday, zone),
+        "links": beside.links(monday),
         "totals": rows.totals,
         "previous": rows.previous_totals,
         "operations_trend": trend(rows.totals["operations"], rows.previous_totals["operations"]),
@@ -64,11 +94,11 @@ def week_facts(monday: date, rows: WeekRows, zone: ZoneInfo) -> dict[str, Any]:
         "days": _days(monday, rows.per_day),
         "users": rows.users,
         "reproducibility": [{**row, "reasons": _reasons(row)} for row in rows.reproducibility],
-        "score": _score(rows.reproducibility),
+        "score": score(rows.reproducibility),
         "usual": usual,
         "usual_trend": trend(rows.totals["operations"], usual["operations"]),
         "usual_failed_trend": trend(rows.totals["failed"], usual["failed"]),
-        **most_frequent(causes(rows.kinds)),
+        **most_frequent(causes(rows.kinds), rows.failures, zone),
         "slowest": rows.slowest,
         "changes": [{**row, "trend": trend(row["p50"], row["before"])} for row in rows.changes],
         "user_tools": rows.user_tools,
@@ -120,24 +150,36 @@ def causes(kinds: Rows) -> list[dict[str, Any]]:
     return made
 
 
-def most_frequent(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def most_frequent(found: Sequence[dict[str, Any]], failures: Rows, zone: ZoneInfo) -> dict[str, Any]:
     """The causes that a document shows, how many it leaves out, and how many of all are new."""
     return {
-        "causes": found[:_MOST_CAUSES],
-        "causes_left_out": max(len(found) - _MOST_CAUSES, 0),
+        "causes": with_pages(found[:MOST_CAUSES], failures, zone),
+        "causes_left_out": max(len(found) - MOST_CAUSES, 0),
         "new_causes": sum(row["is_new"] for row in found),
     }
+
+
+def with_pages(found: Sequence[dict[str, Any]], failures: Rows, zone: ZoneInfo) -> list[dict[str, Any]]:
+    """Each cause with the addresses, among the daily reports, of its first and its last operation."""
+    known = {(row["tool_name"], row["operation"], row["timestamp"]): row for row in failures}
+
+    def address(cause: dict[str, Any], at: str) -> str:
+        day = cause[at].astimezone(zone).date()
+        row = known.get((cause["tool_name"], cause["operation"], cause[at]))
+        return f"{page_of_day(day, row['place'])}#{row['operation_id']}" if row else page_of_day(day, 0)
+
+    return [{**row, "first_page": address(row, "first_at"), "last_page": address(row, "last_at")} for row in found]
 
 
 def trend(now: float, before: float) -> str:
     """+1,225.0%, -10.0%, `same`, or `new` where there was nothing before."""
     if now == before:
         return "same"
-    return f"{100 * (now - before) / before:+,.1f}%" if before else "new"
+    return change(now, before) if before else "new"
 
 
-def _score(reproducibility: Rows) -> dict[str, Any]:
-    """The week's days together."""
+def score(reproducibility: Rows) -> dict[str, Any]:
+    """A week's days together."""
     names = ("operations", "reproducible", "reproduced", "differing", "broken", *_LACKING)
     whole = {name: sum(row[name] for row in reproducibility) for name in names}
     return {**whole, "reasons": _reasons(whole)}
@@ -145,7 +187,7 @@ def _score(reproducibility: Rows) -> dict[str, Any]:
 
 def _reasons(row: dict[str, Any]) -> list[str]:
     """Why operations could not be run again elsewhere, with how many there are of each."""
-    return [f"{text}: {row[name]}" for name, text in _LACKING.items() if row[name]]
+    return [f"{text}: {number(row[name])}" for name, text in _LACKING.items() if row[name]]
 
 
 def _days(monday: date, per_day: Rows) -> list[dict[str, Any]]:
@@ -163,7 +205,7 @@ def _days(monday: date, per_day: Rows) -> list[dict[str, Any]]:
                 "day": day,
                 "operations": int(row["operations"]),
                 "failed": int(row["failed"]),
-                "tools": [f"{name} {count}" for name, count in tools.itertuples(index=False)],
+                "tools": [f"{name} {number(count)}" for name, count in tools.itertuples(index=False)],
             }
         )
     return made

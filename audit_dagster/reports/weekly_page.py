@@ -12,8 +12,7 @@ from audit_dagster.escaping import Svg, file_name
 from audit_dagster.render import render
 from audit_dagster.reports import charts
 from audit_dagster.reports.daily_page import page_of_day
-from audit_dagster.reports.weekly import WeekRows, calendar_days, week_facts
-from audit_dagster.reports.windows import week_name
+from audit_dagster.reports.weekly import Beside, WeekRows, calendar_days, week_facts
 
 
 def _plain(value: object) -> str:
@@ -25,28 +24,21 @@ def _plain(value: object) -> str:
 _JSON = json.JSONEncoder(default=_plain, indent=1)
 
 
-def weekly_files(
-    monday: date, rows: WeekRows, zone: ZoneInfo, among_others: bool = True, first_day: date = date.min
-) -> dict[str, str]:
-    """The texts by what their files' names add to the week's: `.html`, `.json`, `-days.svg`, …
-
-    Among all other documents, in AUDIT_REPORTS_DIR, the page links to the site's; no report is of before `first_day`.
-    """
+def weekly_files(monday: date, rows: WeekRows, zone: ZoneInfo, beside: Beside) -> dict[str, str]:
+    """The texts by what their files' names add to the week's: `.html`, `.json`, `-days.svg`, …"""
     days = [monday + timedelta(days=offset) for offset in range(7)]
     pictures = {
-        "days": charts.operations_per_day(days, rows.per_day),
-        "durations": charts.durations(rows.tools),
-        "calendar": charts.calendar(calendar_days(monday), rows.calendar),
+        "days": charts.operations_per_day(days, rows.per_day, zone),
+        "durations": charts.durations(rows.tools, monday, zone),
+        "calendar": charts.calendar(calendar_days(monday), rows.calendar, zone),
     }
-    facts = week_facts(monday, rows, zone)
+    facts = week_facts(monday, rows, zone, beside)
     tools = {row["tool_name"] for row in rows.tools}
     page = render(
         "weekly_summary.html.j2",
         **facts,
-        among_others=among_others,
-        week_before=week_name(monday - timedelta(weeks=1)) if monday > first_day else None,
-        first_day=first_day,
-        week_after=week_name(monday + timedelta(weeks=1)),
+        among_others=beside.among_others,
+        first_day=beside.first_day,
         page_of_day=page_of_day,
         folders={name: file_name(name) for name in tools},
         charts={name: Svg(charts.inline(svg)) for name, svg in pictures.items()},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 
 from audit_dagster.entry import LogEntry
-from audit_dagster.reproduction.ground import File, below, from_root
+from audit_dagster.reproduction.ground import File, before_and_value, below, from_root
 from audit_dagster.reproduction.words import without_interpreter
 
 # By a word of tool or operation, and, for words that mean harmless things elsewhere, with a word for a device.
@@ -42,6 +43,8 @@ def beyond_the_tree(entry: LogEntry, words: list[str], outputs: list[File], root
         return f"may change what is elsewhere with {program}"
     if program in _ON_FILES and any(_is_outside(path, entry, root) for path in _paths(program, rest)):
         return "changes files outside the working tree"
+    if root and any(_names_root(word, root) for word in words):
+        return "names your own working tree"
     return None
 
 
@@ -70,12 +73,24 @@ def _is_sent(program: str, words: list[str]) -> bool:
 def _paths(program: str, words: list[str]) -> Iterator[str]:
     """The words that may be paths which the program changes; dd changes what `of=` names."""
     for word in words:
-        name, equals, value = word.partition("=")
+        before, value = before_and_value(word)
         if program == "dd":
-            if name == "of":
+            if before == "of=":
                 yield value
         else:
-            yield value if equals and word.startswith("-") else word
+            yield value if before.startswith("-") else word
+
+
+def _names_root(word: str, root: str) -> bool:
+    """Whether the recorded root stands in it where no script puts its own working tree: amid other text."""
+    if root not in word:  # as in most
+        return False
+    value = before_and_value(word)[1]
+    if below(value, root) != value or value == root:
+        value = value[len(root) :]
+    elif value.startswith(f"{root}/"):
+        value = posixpath.normpath(value)  # up from there, and perhaps back
+    return re.search(rf"{re.escape(root)}(?![\w.-])", value) is not None
 
 
 def _is_outside(path: str, entry: LogEntry, root: str | None) -> bool:

@@ -18,6 +18,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNNAMEABLE = re.compile("[\n\x00\ud800-\udfff]")
 _HEADER = b"diff --git "
+_BEFORE_VALUE = re.compile(r"-[A-Za-z](?=\.{0,2}/)|-[^=]*=|[A-Za-z_][\w.-]*=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,13 @@ def code_file_of(entry: LogEntry, root: str | None) -> str | None:
         return None
     path = below(file, root)
     return path if path and not path.startswith("/") and _is_writable(path) else None
+
+
+def before_and_value(word: str) -> tuple[str, str]:
+    """The two parts of `--flag=VALUE`, `name=VALUE` and `-oPATH`; the first is empty in others."""
+    found = _BEFORE_VALUE.match(word)
+    end = found.end() if found else 0
+    return word[:end], word[end:]
 
 
 def below(path: str, root: str | None) -> str:

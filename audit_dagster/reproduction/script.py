@@ -17,7 +17,7 @@ from typing import NamedTuple
 from audit_dagster.entry import LogEntry
 from audit_dagster.escaping import shell_word, visible
 from audit_dagster.render import render
-from audit_dagster.reproduction.ground import Patch, below, from_root, patched_paths, repository_root
+from audit_dagster.reproduction.ground import Patch, before_and_value, below, from_root, patched_paths, repository_root
 from audit_dagster.reproduction.plan import Plan, ScriptConfig, Step
 from audit_dagster.reproduction.words import SECRET, reproduction_note
 
@@ -46,7 +46,9 @@ def reproduction_script(
     The steps go through `track`, which may tell how far they are.
     """
     zone = generated.tzinfo or UTC
-    patches = {step.patch.sha256: step.patch.content for step in plan.steps if step.patch and step.patch.content}
+    patches = {
+        step.patch.sha256: step.patch.content for step in plan.steps if step.patch and step.patch.content is not None
+    }
     patched = {digest: patched_paths(content) for digest, content in patches.items()}
     return render(
         _TEMPLATE,
@@ -252,15 +254,15 @@ def _pieces(word: str, step: Step) -> list[_Piece]:
 
     What `..` leads to out of the root is sought beside the clone, as it was beside the root. None where it has neither.
     """
-    flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    before, value = before_and_value(word)
     path = below(value, step.root)
     around = _around(value, step)
     if around:
         variable = "clone" if around.startswith("../") else "tree"
-        pieces = [_Piece("", flag + equals), _Piece(variable, ""), *_texts(f"/{around}", step.secrets)]
+        pieces = [_Piece("", before), _Piece(variable, ""), *_texts(f"/{around}", step.secrets)]
     elif step.root and (path != value or value == step.root):
         rest = value[len(step.root) :]
-        pieces = [_Piece("", flag + equals), _Piece("tree", ""), *_texts(rest, step.secrets)]
+        pieces = [_Piece("", before), _Piece("tree", ""), *_texts(rest, step.secrets)]
     else:
         pieces = _texts(word, step.secrets)
     has_variables = any(piece.variable for piece in pieces)
@@ -277,8 +279,7 @@ def _around(value: str, step: Step) -> str | None:
 def _beside(step: Step) -> dict[str, str]:
     """The files outside the root that the command reaches by `..`, as seen from the root."""
     words = [word for word in step.argv if ".." in word] if step.inputs or step.outputs else []
-    values = (word.partition("=")[2] if word.startswith("-") else word for word in words)
-    around = [_around(value, step) or "" for value in values]
+    around = [_around(before_and_value(word)[1], step) or "" for word in words]
     reached = tuple(f"{place.rstrip('/')}/" for place in around if place.startswith("../"))
     files = (*step.inputs, *step.outputs) if reached else ()
     places = {file.path: posixpath.relpath(file.recorded_path, step.root) for file in files}

@@ -42,6 +42,7 @@ EXAMPLES: dict[str, Any] = {
     "starts": DAYS[1:],
     "ends": DAYS[:-1],
     "everything": False,
+    "run_id": "run",
 }
 NAMES = (
     *("alerts_due", "claim_alerts", "mark_alerts_counted", "count_failures", "alert_state", "incidents_to_tell"),
@@ -49,12 +50,16 @@ NAMES = (
     *("mark_message_sent", "mark_message_failed", "success_before", "durations_before", "begin_look", "new_successes"),
     *("note_successes", "incidents_to_resolve", "resolve_incidents", "next_resolution", "days_of_tools"),
     *("deliveries_stuck", "targets_down", "alert_incidents", "acknowledge_incident", "incident_fingerprint"),
+    *("claim_run", "failing_jobs"),
 )
 # They write one row, or all of a table that has a handful.
-SMALL = {"hold_new_causes", "use_targets", "end_look", "open_incident", "alert_mutes", "beat_heart", "mute", "unmute"}
+SMALL = {
+    *("hold_new_causes", "use_targets", "end_look", "open_incident", "alert_mutes", "beat_heart", "mute", "unmute"),
+    "look_soon",
+}
 ONE_ROW = {
-    *("alerts_due", "alert_state", "begin_look", "end_look", "hold_new_causes", "beat_heart", "next_resolution"),
-    *("deliveries_stuck", "add_message", "use_targets", "open_incident", "mute"),
+    *("alerts_due", "alert_state", "begin_look", "end_look", "hold_new_causes", "beat_heart", "look_soon"),
+    *("deliveries_stuck", "add_message", "use_targets", "open_incident", "mute", "claim_run"),
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from audit_dagster.alert_settings import alert_config
-from audit_dagster.alerts.config import AlertConfig, Route, SlowRule, parse_config, parse_duration
+from audit_dagster.alerts.config import AlertConfig, Route, SlowRule, ToolRule, parse_config, parse_duration
 from audit_dagster.errors import ConfigurationError, InvalidInputError
 from audit_dagster.settings import Settings
 
@@ -31,14 +31,33 @@ def test_the_documented_file_is_what_holds_without_it() -> None:
 
 def test_the_examples_in_its_comments_are_read() -> None:
     text = DOCUMENTED.read_text("utf-8")
-    examples = dict(
-        zip(("quiet_hours", "urgent", "targets", "routes"), re.findall(r"Such as ([\[{].*[\]}])", text), strict=True)
-    )
+    keys = ("tools", "quiet_hours", "urgent", "targets", "routes")
+    examples = dict(zip(keys, re.findall(r"Such as ([\[{].*[\]}])", text), strict=True))
     config = read("\n".join(f"{key}: {value}" for key, value in examples.items()), SOIL_TOPIC="topic")
+    (rule,) = config.tools
+    assert rule == ToolRule(("sensing-*",), timedelta(hours=1), SlowRule(min_seconds=120.0), None)
     assert config.quiet_hours == (time(22), time(7))
     assert config.urgent == ("sensing-data", "etl-*")
     assert config.targets["soil-team"] == "ntfys://ntfy.sh/topic"
     assert config.routes == (Route(("soil-*",), ("soil-team", "file")),)
+
+
+def test_what_a_tool_is_not_given_is_as_for_the_others() -> None:
+    text = """
+slow: {factor: 3, min_seconds: 5}
+silent: off
+tools:
+- tools: [etl-*, turf]
+  slow: {runs: 10}
+- {tools: nightly, silent: {days: 3}, slow: off}
+window: 1 h
+"""
+    config = read(text)
+    assert config.tools == (
+        ToolRule(("etl-*", "turf"), timedelta(hours=1), SlowRule(3.0, 5.0, 10), None),
+        ToolRule(("nightly",), timedelta(hours=1), None, 3),
+    )
+    assert (config.slow, config.silent_days) == (SlowRule(3.0, 5.0, 30), None)
 
 
 def test_all_of_it_off_or_empty() -> None:
@@ -72,6 +91,11 @@ def test_all_of_it_off_or_empty() -> None:
         ("- a", 1, "the file is a sequence"),
         ("routes:\n- tools: x\n  targets: [file, team]", 3, "names 'team': give one of file, mail"),
         ("routes:\n- tools: x", 2, "has no 'targets'"),
+        ("tools:\n- tools: x\n- slow: off", 3, "tools has no 'tools': give the patterns"),
+        ("tools:\n- tools: x\n  slow:\n    factor: much", 4, "tools.slow.factor is 'much': give a number"),
+        ("tools:\n- tools: x\n  window: soon", 3, "tools.window is 'soon': give a length of time"),
+        ("tools:\n- tools: x\n  mute: y", 3, "there is no 'tools.mute': the keys here are tools, window, slow, silent"),
+        ("tools: x", 1, "tools is 'x': give keys with values"),
         ("targets:\n  team: ${TEAM_URL}", 2, "needs the variable TEAM_URL"),
         ("window: [", 1, "this is no YAML"),
         ("a: b: c", 1, "this is no YAML"),

@@ -100,29 +100,3 @@ def test_a_renamed_sensor_and_a_wiped_history_tell_nobody_again(
             defs.resolve_job_def("failure_alerts_job").execute_in_process(run_config=_QUIET, instance=instance)
     assert asked == [True, False, False]
     assert len(receiver.got) == 1
-
-
-def test_a_failed_run_of_dagsters_becomes_a_message(connection: Connection, receiver: Receiver) -> None:
-    @dg.op
-    def breaks() -> None:
-        raise RuntimeError("no room on the disk")
-
-    @dg.job
-    def audits_own_job() -> None:
-        breaks()
-
-    sensor = defs.resolve_sensor_def("failed_runs_sensor")
-    with dg.DagsterInstance.ephemeral() as instance:
-        failed = audits_own_job.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET)
-        event = next(event for event in failed.all_events if event.is_failure and event.is_job_event)
-        context = dg.build_run_status_sensor_context(
-            sensor_name="failed_runs_sensor",
-            dagster_event=event,
-            dagster_instance=instance,
-            dagster_run=failed.dagster_run,
-        ).for_run_failure()
-        for _ in range(2):
-            sensor(context, audit=defs.resources["audit"])
-    send_alerts(connection, Settings.load())
-    assert receiver.keys == [f"run:{failed.run_id}"]
-    assert "audits_own_job" in receiver.got[0]["text"]

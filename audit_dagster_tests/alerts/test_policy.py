@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from audit_dagster.alerts import policy
-from audit_dagster.alerts.config import AlertConfig, Route
+from audit_dagster.alerts.config import AlertConfig, Route, SlowRule, ToolRule
 
 CHICAGO = ZoneInfo("America/Chicago")
 NIGHT = AlertConfig(quiet_hours=(time(22), time(7)))
@@ -64,11 +64,23 @@ def test_slow() -> None:
     usual = [100.0] * 28 + [110.0, 500.0]
     assert policy.percentile_95(usual) == pytest.approx(105.5)
     for seconds, slow in ((105.0, False), (205.0, False), (212.0, True)):
-        assert (policy.is_slow(AlertConfig(), policy.Slow(seconds, usual)) is not None) == slow
-    assert policy.is_slow(AlertConfig(), policy.Slow(50.0, [1.0] * 30)) is None
-    assert policy.is_slow(AlertConfig(), policy.Slow(62.0, [1.0] * 30)) == 1.0
-    assert policy.is_slow(AlertConfig(), policy.Slow(900.0, [1.0] * 29)) is None
-    assert policy.is_slow(AlertConfig(slow=None), policy.Slow(900.0, [1.0] * 30)) is None
+        assert (policy.is_slow(SlowRule(), policy.Slow(seconds, usual)) is not None) == slow
+    assert policy.is_slow(SlowRule(), policy.Slow(55.0, [1.0] * 30)) == 1.0
+    assert policy.is_slow(SlowRule(), policy.Slow(12.0, [1.0] * 30)) == 1.0
+    assert policy.is_slow(SlowRule(), policy.Slow(9.0, [0.005] * 30)) is None, "a cold disk, a slow name server"
+    assert policy.is_slow(SlowRule(min_seconds=60), policy.Slow(50.0, [1.0] * 30)) is None
+    assert policy.is_slow(SlowRule(), policy.Slow(900.0, [1.0] * 29)) is None
+    assert policy.is_slow(None, policy.Slow(900.0, [1.0] * 30)) is None
+
+
+def test_the_first_pattern_that_fits_has_the_thresholds() -> None:
+    quick = ToolRule(("quick-*",), timedelta(), SlowRule(1.5, 1, 5), 2)
+    config = AlertConfig(silent_days=None, tools=(quick, ToolRule(("q*", "old"), timedelta(hours=2), None, None)))
+    assert policy.rule_of(config, "quick-look") == quick
+    assert policy.rule_of(config, "queue").window == policy.rule_of(config, "old").window == timedelta(hours=2)
+    assert policy.rule_of(config, "other")[1:] == (config.window, config.slow, None)
+    assert (policy.shortest_window(config), policy.longest_silence(config)) == (timedelta(), 2)
+    assert policy.longest_silence(AlertConfig(silent_days=None)) is None
 
 
 def test_silence() -> None:

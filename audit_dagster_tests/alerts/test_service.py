@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -176,6 +177,49 @@ def test_a_daily_tool_that_fell_silent(world: World) -> None:
     assert kinds(world.send()) == ["resolved"]
 
 
+def test_thresholds_of_a_tool(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rules.yaml").write_text("""
+tools:
+- {tools: patient, window: 2 h, slow: off, silent: off}
+- {tools: keen, window: 0 s, slow: {factor: 1.5, min_seconds: 1, runs: 5}, silent: {days: 2}}
+""")
+    monkeypatch.setenv("AUDIT_ALERTS_FILE", str(tmp_path / "rules.yaml"))
+    world.fail(tool_name="other")
+    assert kinds(world.send()) == ["first seen"]
+    for name in ("patient", "keen", "other"):
+        world.fail("a second cause", tool_name=name)
+    done = world.send()
+    assert ("keen" in done.sent[0].text, "other" in done.sent[0].text) == (True, False), "one waits for no window"
+    world.clock.pass_by(hours=2, minutes=1)
+    assert world.send().told == 2  # the others
+    for name in ("patient", "keen", "other"):
+        world.succeed(tool_name=name, duration_seconds=4.0)
+    world.clock.pass_by(minutes=6)
+    (told,) = {sent.text for sent in world.send().sent}
+    assert "keen extract works again" in told and "other extract works again" in told
+    assert "patient" in told, "it was counted two hours ago"
+
+    for _ in range(5):
+        for name in ("patient", "keen", "other"):
+            world.succeed(tool_name=name, duration_seconds=4.0)
+    for name in ("patient", "keen", "other"):
+        world.succeed(tool_name=name, duration_seconds=8.0)
+    world.clock.pass_by(minutes=6)
+    assert {sent.subject for sent in world.send().sent} == {"keen extract was unusually slow"}
+
+
+def test_silence_of_a_tool(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rules.yaml").write_text("silent: off\ntools: [{tools: keen, silent: {days: 2}}]")
+    monkeypatch.setenv("AUDIT_ALERTS_FILE", str(tmp_path / "rules.yaml"))
+    today = (world.clock.now + timedelta(hours=1)).replace(hour=12)
+    for back in range(2, 12):
+        world.succeed(tool_name="other", timestamp=today - timedelta(days=back))
+        if back < 4:
+            world.succeed(tool_name="keen", timestamp=today - timedelta(days=back))
+    world.clock.pass_by(hours=1)
+    assert {sent.subject for sent in world.send().sent} == {"keen is silent"}
+
+
 def test_imported_history_alerts_nobody(world: World) -> None:
     imported = {"context": {"imported_from": {"kind": "markdown-log", "file": "x.md"}}}
     for _ in range(30):
@@ -195,7 +239,8 @@ def test_a_failed_run_is_told_once(world: World, receiver: Receiver) -> None:
     assert world.due()
     sent = world.send()
     assert kinds(sent) == ["run failed"]
-    assert receiver.keys == ["run:3f2a"]
+    assert len(receiver.keys) == 1
+    assert one(world.connection, "SELECT happened FROM alert_incidents") == 1
     assert all("hunter2" not in one.text and "SECRET" in one.text for one in sent.sent)
 
 

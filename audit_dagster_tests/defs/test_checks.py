@@ -50,9 +50,9 @@ def run(instance: dg.DagsterInstance, job: str, key: str | None = None) -> Check
     return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
 
 
-def spooled(spool: Any, number: Any, **fields: Any) -> LogEntry:
+def spooled(spool: Any, number: Any, begun: datetime = NOW - timedelta(days=5)) -> LogEntry:
     context = {"hostname": "lab-3", "spool": {"id": spool, "number": number}}
-    return make_entry(timestamp=NOW - timedelta(days=5), context=context, **fields)
+    return make_entry(timestamp=begun, context=context)
 
 
 def long_ago(connection: Connection) -> None:
@@ -68,7 +68,7 @@ def test_an_observation_finds_a_sound_log(settings: Settings, store: Store, inst
     imported = make_entry(timestamp=NOW, success=False, context={"imported_from": {"file": "x"}})
     store(failure, imported, make_entry(timestamp=NOW), *(spooled("a", number) for number in (7, 8, 9)))
     found = run(instance, "observe_audit_logs_job")
-    assert set(found) == {"outbox_agrees_with_failures", "no_gap_in_any_spool"}
+    assert set(found) == {"outbox_agrees_with_failures", "no_gap_in_any_spool", "documents_are_made"}
     assert all(check.passed for check in found.values())
 
 
@@ -87,8 +87,22 @@ def test_numbers_that_never_came_are_named(
     assert not found.passed and found.severity == dg.AssetCheckSeverity.WARN
     assert found.description == (
         r"spool \[x\](http://evil) on lab-3: 2 missing; "
-        "spool a1 on lab-3: 5 missing; spool a1 on lab-3: 7 to 9 missing"
+        "spool a1 on lab-3: 1 to 2 missing; spool a1 on lab-3: 5 missing; spool a1 on lab-3: 7 to 9 missing"
     )
+
+
+def test_a_gap_at_the_edge_of_what_is_looked_at(
+    settings: Settings, store: Store, connection: Connection, instance: dg.DagsterInstance
+) -> None:
+    """What came before the 30 days says where a spool's numbers go on; those that began together are in any order."""
+    before, silent = NOW - timedelta(days=31), NOW - timedelta(days=300)
+    store(*(spooled("gap", number, before) for number in (4, 5)), spooled("gap", 8))
+    store(*(spooled("whole", number, before) for number in (4, 5)), spooled("whole", 6))
+    store(spooled("silent", 6, silent), spooled("silent", 5, silent + timedelta(seconds=1)), spooled("silent", 7))
+    store(*(spooled("new", number) for number in (6, 7, 8)))
+    long_ago(connection)
+    found = run(instance, "observe_audit_logs_job")["no_gap_in_any_spool"]
+    assert found.description == "spool gap on lab-3: 6 to 7 missing; spool new on lab-3: 1 to 5 missing"
 
 
 def test_a_spool_number_may_be_anything(
@@ -195,6 +209,35 @@ def test_a_document_that_was_not_made_is_stale(asset: str, made: str, seen: str,
             assert state() == FreshnessState.PASS
         with freeze_time(datetime.fromisoformat(f"{seen}+00:00")):
             assert state() == (FreshnessState.PASS if fresh else FreshnessState.FAIL)
+
+
+def test_a_document_that_was_not_made_is_told(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Whatever became of the schedules; late days that are made again are no new ones."""
+
+    def told(seen: str) -> list[str]:
+        with freeze_time(datetime.fromisoformat(f"{seen}+00:00")):
+            found = run(instance, "observe_audit_logs_job")["documents_are_made"]
+        assert found.severity == dg.AssetCheckSeverity.ERROR
+        return [] if found.passed else (found.description or "").split("; ")
+
+    def made(asset: str, key: str) -> None:
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
+
+    assert told("2026-03-01 13:00") == [], "yesterday nobody was there"
+    assert told("2026-03-02 12:14") == []
+    nothing = "daily_report of 2026-03-01 was not made, nor any other: is its schedule running?"
+    assert told("2026-03-02 12:16") == [nothing]
+    made("daily_report", "2026-03-01")
+    assert told("2026-03-02 12:31") == [
+        "weekly_summary of 2026-02-23 was not made, nor any other: is its schedule running?"
+    ]
+    made("weekly_summary", "2026-02-23")
+    assert told("2026-03-03 12:14") == []
+    made("daily_report", "2026-02-20")
+    stopped = "daily_report of 2026-03-02 was not made, the newest is 2026-03-01: is its schedule running?"
+    assert told("2026-03-03 12:16") == told("2026-03-03 23:50") == [stopped]
+    made("daily_report", "2026-03-02")
+    assert told("2026-03-03 23:55") == []
 
 
 def test_deadlines_are_half_a_day_after_the_schedules(monkeypatch: pytest.MonkeyPatch) -> None:

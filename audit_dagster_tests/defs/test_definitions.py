@@ -80,7 +80,10 @@ def test_a_range_of_days_is_one_run(settings: Settings, store: Store, instance: 
 
 def test_a_week_and_its_tools(settings: Settings, store: Store, instance: dg.DagsterInstance) -> None:
     store(make_entry(), make_entry(tool_name="A/../b", success=False))
-    assert materialized(run(instance, "weekly_summary_job", WEEK))["weekly_summary", WEEK]["operations"] == 2
+    summary = materialized(run(instance, "weekly_summary_job", WEEK))["weekly_summary", WEEK]
+    assert summary["operations"] == 2
+    assert "the days: 2 operations, 1 failed. 2023-06-12: " in summary["document"]
+    assert "](" not in summary["document"], "there is no file beside what the UI shows"
     instance.add_dynamic_partitions("tools", ["~41~2f..~2fb"])
     result = run(instance, "tool_stats_job", str(dg.MultiPartitionKey({"week": WEEK, "tool": "~41~2f..~2fb"})))
     ((_, made),) = materialized(result).items()

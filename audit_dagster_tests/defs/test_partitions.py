@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -187,3 +190,12 @@ def _offset(moment: datetime, zone: ZoneInfo) -> timedelta | None:
 def hours(day: date, zone: ZoneInfo) -> float:
     window = day_window(day, zone)
     return (window.end.timestamp() - window.start.timestamp()) / 3600
+
+
+def test_the_callers_own_settings_do_not_reach_the_tests() -> None:
+    """Somebody who works with this has them in the shell: `audit_dagster.defs` would read them."""
+    theirs = {"AUDIT_START_DATE": "2026-10-01", "POSTGRES_HOST": "nowhere", "AUDIT_TEST_PROFILE": "nightly"}
+    asked = f"import os, audit_dagster_tests.conftest; print([name for name in os.environ if name in {list(theirs)}])"
+    root = Path(__file__).parents[2]
+    said = subprocess.check_output([sys.executable, "-c", asked], env={**os.environ, **theirs}, cwd=root, text=True)
+    assert said == "['AUDIT_TEST_PROFILE']\n"

@@ -113,6 +113,24 @@ def test_what_is_not_ours_or_has_not_ended_stays(settings: Settings, instance: d
     assert left(instance) == {other, waiting}
 
 
+def test_a_run_of_checks_alone_goes(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """As the UI starts one: no asset is selected."""
+
+    def checked(asset: str) -> str:
+        run = dg.DagsterRun(
+            "__ASSET_JOB",
+            status=dg.DagsterRunStatus.SUCCESS,
+            asset_selection=frozenset(),
+            asset_check_selection=frozenset({dg.AssetCheckKey(dg.AssetKey(asset), "script_is_sound")}),
+        )
+        return instance.run_storage.add_run(run).run_id
+
+    checked("reproduction_script")
+    theirs = checked("theirs")
+    assert delete_old_runs(instance, datetime.now(UTC) + timedelta(days=1)) == (1, 0)
+    assert left(instance) == {theirs}
+
+
 def test_more_than_are_asked_for_at_once(
     settings: Settings,
     instance: dg.DagsterInstance,

@@ -17,6 +17,7 @@ from dagster._core.workspace.load_target import ModuleTarget
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from audit_dagster.definitions import defs
+from audit_dagster.defs import schedules
 from audit_dagster.entry import LogEntry
 from audit_dagster.errors import ConfigurationError
 from audit_dagster.settings import Settings
@@ -29,6 +30,7 @@ for schedule in defs.schedules:
     print(schedule.name, schedule.cron_schedule, schedule.execution_timezone)
 """
 _DAY = timedelta(days=1)
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -55,6 +57,12 @@ def report_made(instance: dg.DagsterInstance, keys: list[str], *assets: str) -> 
     for asset in assets:
         for key in keys:
             instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
+
+
+def run_range(instance: dg.DagsterInstance, job: str, first: str, last: str) -> None:
+    defs.resolve_job_def(job).execute_in_process(
+        instance=instance, run_config=_QUIET, tags=dict(zip(_RANGE, (first, last), strict=True)), raise_on_error=False
+    )
 
 
 def test_every_day_is_made_once_though_nothing_ran_on_it(settings: Settings, instance: dg.DagsterInstance) -> None:
@@ -104,7 +112,61 @@ def test_the_tools_of_a_missed_week(settings: Settings, store: Store, instance: 
     report_made(instance, ["extract|2023-05-29"], "tool_stats")
     store(*(make_entry(timestamp=datetime(2023, 6, day, tzinfo=UTC), tool_name="extract") for day in (7, 14)))
     asked = tick(instance, "tool_stats_schedule", datetime(2023, 6, 19, 0, 30, tzinfo=UTC))
-    assert asked == ["extract|2023-06-05", "extract|2023-06-12"]
+    assert asked == [("extract|2023-06-05", "extract|2023-06-12")]
+
+
+def test_what_lies_before_the_newest_that_was_made(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Ten nights down, one recent day made by hand: the others are made too, in runs no longer than a backfill's."""
+    report_made(instance, ["2026-11-01", "2026-11-10"], "daily_report", "reproduction_script")
+    report_made(instance, ["2026-10-12", "2026-11-02"], "weekly_summary")
+    when = datetime(2026, 11, 12, 0, 15, tzinfo=UTC)
+    assert tick(instance, "daily_documents_schedule", when) == [("2026-11-02", "2026-11-09"), "2026-11-11"]
+    assert tick(instance, "weekly_summary_schedule", when) == [("2026-10-19", "2026-10-26")]
+
+
+def test_a_long_gap_is_made_as_a_backfill(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "_settings", Settings.load({"AUDIT_BACKFILL_DAYS_PER_RUN": "4"}))
+    report_made(instance, ["2026-11-01", "2026-11-08"], "daily_report", "reproduction_script")
+    assert tick(instance, "daily_documents_schedule", datetime(2026, 11, 10, 0, 15, tzinfo=UTC)) == [
+        ("2026-11-02", "2026-11-05"),
+        ("2026-11-06", "2026-11-07"),
+        "2026-11-09",
+    ]
+
+
+def test_a_day_that_cannot_be_made_is_not_tried_each_night(settings: Settings, instance: dg.DagsterInstance) -> None:
+    (settings.reports_dir / "daily" / "2023-06-15.md").mkdir(parents=True)
+    report_made(instance, ["2023-06-13"], "daily_report", "reproduction_script")
+    ticks = [datetime(2023, 6, day, 0, 15, tzinfo=UTC) for day in (16, 17, 18)]
+    assert tick(instance, "daily_documents_schedule", ticks[0]) == [("2023-06-14", "2023-06-15")]
+    run_range(instance, "daily_documents_job", "2023-06-14", "2023-06-15")
+    assert tick(instance, "daily_documents_schedule", ticks[1]) == [("2023-06-15", "2023-06-16")], (
+        "no later one is made"
+    )
+    run_range(instance, "daily_documents_job", "2023-06-15", "2023-06-16")
+    assert tick(instance, "daily_documents_schedule", ticks[2]) == ["2023-06-17"]
+
+
+def test_a_tool_whose_week_failed(settings: Settings, store: Store, instance: dg.DagsterInstance) -> None:
+    """Another tool's week, which was made, says nothing of it; its own later one does."""
+    weeks = [datetime(2026, 11, day, tzinfo=UTC) for day in (2, 9, 16)]
+    store(*(make_entry(timestamp=week, tool_name=tool) for week in weeks for tool in ("aa", "bb")))
+    broken = settings.reports_dir / "tools" / "bb"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("")
+    instance.add_dynamic_partitions("tools", ["aa", "bb"])
+    for tool in ("aa", "bb"):
+        run_range(instance, "tool_stats_job", f"{tool}|2026-11-02", f"{tool}|2026-11-02")
+    assert instance.get_materialized_partitions(dg.AssetKey("tool_stats")) == {"aa|2026-11-02"}
+    asked = tick(instance, "tool_stats_schedule", datetime(2026, 11, 16, 0, 30, tzinfo=UTC))
+    assert asked == ["aa|2026-11-09", ("bb|2026-11-02", "bb|2026-11-09")]
+    broken.unlink()
+    run_range(instance, "tool_stats_job", *asked[1])
+    assert {"bb|2026-11-02", "bb|2026-11-09"} <= instance.get_materialized_partitions(dg.AssetKey("tool_stats"))
+    asked = tick(instance, "tool_stats_schedule", datetime(2026, 11, 23, 0, 30, tzinfo=UTC))
+    assert asked == [("aa|2026-11-09", "aa|2026-11-16"), "bb|2026-11-16"]
 
 
 def test_the_times_are_chosen(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from audit_dagster.alert_settings import alert_config
 from audit_dagster.entry import LogEntry
-from audit_dagster.settings import PostgresSettings
+from audit_dagster.settings import PostgresSettings, Settings
 from audit_dagster.store.connect import open_connection
 from audit_dagster.store.query import append
 from audit_dagster_tests.conftest import make_entry
@@ -70,6 +71,13 @@ class _Machine:
         return done.returncode == 0
 
 
+def _rules() -> Path:
+    """The rules of the alerts that the services are given where nobody names others."""
+    named = COMPOSE["configs"]["alerts"]["file"]
+    assert named.startswith("${AUDIT_ALERTS_FILE:-")
+    return DEPLOY / named.partition(":-")[2].rstrip("}")
+
+
 @pytest.fixture
 def machine(empty_database: PostgresSettings, tmp_path: Path) -> Iterator[_Machine]:
     made = _Machine(tmp_path, empty_database)
@@ -77,6 +85,8 @@ def machine(empty_database: PostgresSettings, tmp_path: Path) -> Iterator[_Machi
     home.mkdir()
     shutil.copy(PROJECT / "dagster.yaml", home)
     workspace = (DEPLOY / "workspace.yaml").read_text("utf-8").replace("host: code", "host: 127.0.0.1")
+    (tmp_path / "audit").mkdir()
+    shutil.copy(_rules(), tmp_path / "audit")
     (home / "workspace.yaml").write_text(workspace.replace("4000", made.ports["4000"]), "utf-8")
     yield made
 
@@ -128,6 +138,22 @@ def test_a_service_is_whole(name: str) -> None:
     for port in service.get("ports", []):
         assert port.startswith("127.0.0.1:"), "Dagster has no login, PostgreSQL here no TLS"
     assert name == "schema" or ("healthcheck" in service and service["restart"] == "unless-stopped")
+
+
+def test_every_setting_can_be_made_without_editing_the_file() -> None:
+    """In deploy/.env; what the file itself sets is a place inside, or asks the same variable."""
+    inside = {"AUDIT_ALERTS_FILE", "AUDIT_CELERY_URL"}
+    ours = {name: service for name, service in SERVICES.items() if "AUDIT_TIMEZONE" in service.get("environment", {})}
+    assert set(ours) == {"schema", "code", "webserver", "daemon", "worker"}
+    for service in ours.values():
+        assert service["env_file"] == [{"path": ".env", "required": False}]
+        for name, value in service["environment"].items():
+            assert name in inside or not name.startswith("AUDIT_") or value.startswith(f"${{{name}:-")
+        assert service["configs"] == [{"source": "alerts", "target": service["environment"]["AUDIT_ALERTS_FILE"]}]
+
+
+def test_the_rules_of_the_alerts_are_ones_that_are_read() -> None:
+    assert alert_config(Settings.load({"AUDIT_ALERTS_FILE": str(_rules())})) == alert_config(Settings.load({}))
 
 
 def test_the_image_has_what_the_services_ask_for() -> None:

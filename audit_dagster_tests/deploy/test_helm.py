@@ -51,6 +51,33 @@ def test_the_environment_is_one_that_the_settings_read() -> None:
     assert all(isinstance(value, str) for value in DEPLOYMENT["env"].values()), "Kubernetes takes strings only"
 
 
+def test_it_sets_what_dagster_yaml_sets_elsewhere() -> None:
+    """Limits, times and retention, which docs/operations.md calls set."""
+    ours = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text("utf-8"))
+    queue = VALUES["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
+    limits = {
+        "max_concurrent_runs": queue["maxConcurrentRuns"],
+        "tag_concurrency_limits": queue["tagConcurrencyLimits"],
+    }
+    assert limits == ours["concurrency"]["runs"]
+    job = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["jobSpecConfig"]
+    monitored, retried = VALUES["dagsterDaemon"]["runMonitoring"], VALUES["dagsterDaemon"]["runRetries"]
+    assert job["active_deadline_seconds"] == ours["run_monitoring"]["max_runtime_seconds"]
+    assert monitored["startTimeoutSeconds"] == ours["run_monitoring"]["start_timeout_seconds"]
+    assert retried["maxRetries"] == ours["run_retries"]["max_retries"]
+    kept = {name: VALUES["retention"][name]["purgeAfterDays"] for name in ("schedule", "sensor", "autoMaterialize")}
+    assert list(kept.values()) == [ours["retention"][name]["purge_after_days"] for name in ours["retention"]]
+
+
+def test_the_alerts_have_their_rules() -> None:
+    """From a map of the file that the documentation has, mounted where the variable says."""
+    (mount,) = (one for one in DEPLOYMENT["volumeMounts"] if one["name"] == "rules")
+    (volume,) = (one for one in DEPLOYMENT["volumes"] if one["name"] == "rules")
+    named = DEPLOYMENT["env"]["AUDIT_ALERTS_FILE"]
+    assert f"kubectl create configmap {volume['configMap']['name']} --from-file=docs/alerts.yaml" in TEXT
+    assert named == f"{mount['mountPath']}/alerts.yaml" and (DEPLOY.parent / "docs" / "alerts.yaml").is_file()
+
+
 def test_no_password_stands_in_the_file() -> None:
     assert not VALUES["generatePostgresqlPasswordSecret"] and "postgresqlPassword" not in VALUES["postgresql"]
     for secret in (VALUES["global"]["postgresqlSecretName"], DEPLOYMENT["envSecrets"][0]["name"]):

@@ -28,10 +28,10 @@ HOSTILE = [
 ]
 EMPTY: dict[str, Callable[[], str]] = {
     "timeline": lambda: charts.day_timeline([], DAY, ZONE),
-    "days": lambda: charts.operations_per_day(WEEK, []),
-    "durations": lambda: charts.durations([]),
-    "spread": lambda: charts.duration_spread("decode", []),
-    "calendar": lambda: charts.calendar(CALENDAR, []),
+    "days": lambda: charts.operations_per_day(WEEK, [], ZONE),
+    "durations": lambda: charts.durations([], WEEK[0], ZONE),
+    "spread": lambda: charts.duration_spread("decode", [], WEEK[0], ZONE),
+    "calendar": lambda: charts.calendar(CALENDAR, [], ZONE),
 }
 
 
@@ -45,8 +45,8 @@ def of_tools(names: list[str]) -> dict[str, str]:
     spread = [{"tool_name": name, "p50": 0.5, "p95": 70.0} for name in names]
     return {
         "timeline": charts.day_timeline([operation(5, tool_name=name, success=False) for name in names], DAY, ZONE),
-        "days": charts.operations_per_day(WEEK, per_day),
-        "durations": charts.durations(spread),
+        "days": charts.operations_per_day(WEEK, per_day, ZONE),
+        "durations": charts.durations(spread, WEEK[0], ZONE),
     }
 
 
@@ -97,13 +97,22 @@ def test_the_words_have_the_numbers() -> None:
     )
     per_day = [{"day": WEEK[1], "tool_name": "decode", "operations": 12, "failed": 5}]
     assert "2023-06-13: 12 operations, 5 failed; 2023-06-14: 0 operations" in words(
-        charts.operations_per_day(WEEK, per_day)
+        charts.operations_per_day(WEEK, per_day, ZONE)
     )
-    said = words(charts.durations([{"tool_name": "plot", "p50": 0.5, "p95": 70.0}]))
+    said = words(charts.durations([{"tool_name": "plot", "p50": 0.5, "p95": 70.0}], WEEK[0], ZONE))
     assert said == "Median and p95 of each tool. plot: median 500 ms, p95 1 min 10 s."
-    said = words(charts.calendar(CALENDAR, [{"day": WEEK[0], "operations": 7, "failed": 2}]))
+    said = words(charts.calendar(CALENDAR, [{"day": WEEK[0], "operations": 7, "failed": 2}], ZONE))
     assert said.startswith("the 26 weeks: 7 operations, 2 failed. 2022-W51: 0 operations")
     assert said.endswith("2023-W24: 7 operations, 2 failed.")
+
+
+def test_a_picture_says_what_when_and_where() -> None:
+    shown = {kind: texts(make()) for kind, make in EMPTY.items()}
+    assert "Operations by tool, 2023-06-15, UTC" in shown["timeline"]
+    assert {"Operations per day, 2023-W24, UTC", "day"} <= set(shown["days"])
+    assert "Durations by tool, 2023-W24, UTC" in shown["durations"]
+    assert "Durations of decode, 2023-W24, UTC" in shown["spread"]
+    assert "Operations of each day, 2022-W51 to 2023-W24, UTC" in shown["calendar"]
 
 
 def test_a_failure_has_a_mark_of_its_own() -> None:
@@ -169,7 +178,7 @@ def test_tools_of_one_colour_differ_in_their_hatch() -> None:
     assert [colour for colour, _ in alone] == [charts.colour_of(name) for name in names]
     assert len(charts.fills(names)) == 200
     per_day = [{"day": DAY, "tool_name": name, "operations": 3, "failed": 0} for name in of_one_colour]
-    svg = charts.operations_per_day(WEEK, per_day)
+    svg = charts.operations_per_day(WEEK, per_day, ZONE)
     assert svg.count("<pattern") == 4
     assert label(of_one_colour[0]) in texts(svg)
 

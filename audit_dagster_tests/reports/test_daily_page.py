@@ -80,6 +80,14 @@ def test_a_page_shows_what_the_rows_say() -> None:
     assert page_of(failed, fine) == page
 
 
+def test_a_page_writes_a_command_and_durations_for_people() -> None:
+    page = page_of(make_entry(duration_seconds=76.4, parameters={"project": "Winter Turf", "node_id": 4}, note="a"))
+    assert "<dt>Duration</dt><dd>1 min 16 s</dd>" in page
+    command = "rtgs sensing-data extract --project &#39;Winter Turf&#39; --node-id 4 --note &#39;Reproduction: a&#39;"
+    assert f">{command}</pre>" in page
+    assert "Run it again" not in page_of(make_entry(tool_name="No Command"))
+
+
 def test_a_page_names_the_files_of_an_operation() -> None:
     made: list[Any] = [{"path": "/data/turf.csv", "size": 1234, "sha256": "ab" * 32}, {"path": "/a\nb"}, "handed in", 3]
     page = page_of(make_entry(context={"inputs": "none", "outputs": made}))

@@ -187,6 +187,7 @@ def reproducibility(entries: Sequence[LogEntry], zone: ZoneInfo) -> list[dict[st
     for day, group in sorted(grouped(first, lambda entry: entry.timestamp.astimezone(zone).date()).items()):
         lacking = {
             "no_command": [entry.command is None for entry in group],
+            "no_exact_command": [entry.context.get("command_is_exact") is False for entry in group],
             "no_commit": [entry.git_commit_hash is None for entry in group],
             "no_exact_patch": [bool(entry.git_dirty) and not _patch_is_exact(entry) for entry in group],
             "on_no_remote": [bool(entry.git_commit_hash) and _git(entry).get("ahead") != 0 for entry in group],
@@ -289,7 +290,8 @@ def week_rows(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: Zon
 
 
 def weekly_document(entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> str:
-    return weekly.weekly_summary(MONDAY, week_rows(entries, before, zone), zone)
+    beside = weekly.Beside(MONDAY - timedelta(weeks=1), MONDAY + timedelta(weeks=1))
+    return weekly.weekly_summary(MONDAY, week_rows(entries, before, zone), zone, beside)
 
 
 def tool_rows(tool_name: str, entries: Sequence[LogEntry], before: Sequence[LogEntry], zone: ZoneInfo) -> ToolRows:
@@ -596,7 +598,7 @@ def parsed(document: str) -> list[Token]:
     return viewer.parse(document.encode("utf-8", "replace").decode("utf-8"))
 
 
-CHARTS = Counter(image=3)
+CHARTS_AND_LINKS = Counter(image=3, link_open=5, link_close=5)
 
 
 def plain(token: Token) -> str:
@@ -665,7 +667,7 @@ def test_a_weekly_summary_shows_every_text_in_its_cell() -> None:
     ]
     document = weekly_document(entries, [replace(entry, tool_name=f"{entry.tool_name}?") for entry in entries], ZONE)
     tokens = parsed(document)
-    assert kinds(tokens) == CHARTS
+    assert kinds(tokens) == CHARTS_AND_LINKS
     totals, causes, days, of_tools, slow, people, of_users = tables(tokens)
     assert [len(table) for table in (totals, days)] == [6, 8]
     everything = Counter(shown(text) for text in CORPUS)
@@ -688,7 +690,7 @@ def test_a_tool_report_shows_every_text_in_its_cell() -> None:
         ]
         document = tool_document(text, entries, [], ZONE)
         tokens = parsed(document)
-        assert kinds(tokens) == CHARTS, text
+        assert kinds(tokens) == CHARTS_AND_LINKS, text
         assert sum(token.type == "heading_open" for token in tokens) == 10
         title = next(plain(token) for token in tokens if token.type == "inline")
         assert title == f"Tool Report - {visible(text)} - 2023-W24"
@@ -714,7 +716,7 @@ def assert_cells(document: str) -> None:
 @given(text=st.text(alphabet=st.characters() | st.sampled_from("\\`*_[]()<>&|~$!#\n\t -+.'\"{}"), max_size=30))
 def test_inline_markdown_shows_any_text(text: str) -> None:
     tokens = parsed(tool_document(text, [make_entry(tool_name=text, parameters={"name": text})], [], ZONE))
-    assert kinds(tokens) == CHARTS
+    assert kinds(tokens) == CHARTS_AND_LINKS
     assert tables(tokens)[4][1] == ["name", shown(text), "1", "0"]
 
 

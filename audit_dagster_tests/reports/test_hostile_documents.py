@@ -219,6 +219,24 @@ def test_the_browser_makes_nothing_of_a_text(ending: str, page: BrowserPage, lab
     assert requests == [file.as_uri() for path, same in found for file in (same, path)]
 
 
+def test_the_search_makes_nothing_of_a_text(page: BrowserPage, labs: tuple[Lab, Lab]) -> None:
+    happened: list[str] = []
+    page.on("dialog", lambda dialog: (happened.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: happened.append(request.url))
+    made = []
+    for one in labs:
+        page.goto((one.reports / "index.html").as_uri())
+        page.get_by_role("searchbox").fill(str(DAY))
+        while "found in" not in (said := page.get_by_role("status").inner_text()):
+            if said.startswith("The newest"):
+                page.get_by_role("button", name="Show more").click()
+            page.wait_for_timeout(20)
+        assert page.locator("#found li").count() == 2 * len(HOSTILE)
+        made.append(page.evaluate(IN_THE_BROWSER, DRAWN))
+    assert made[0] == made[1]
+    assert happened == [(one.reports / name).as_uri() for one in labs for name in ("index.html", f"search/{DAY}.js")]
+
+
 # ---- Charts ----
 
 
@@ -227,7 +245,7 @@ def test_every_text_can_name_a_tool_in_a_chart() -> None:
     kinds = set()
     for start in range(0, len(HOSTILE), 12):
         names = (HOSTILE + HOSTILE[:12])[start : start + 12]
-        svg = charts.durations([{"tool_name": name, "p50": 0.5, "p95": 70.0} for name in names])
+        svg = charts.durations([{"tool_name": name, "p50": 0.5, "p95": 70.0} for name in names], DAY, ZoneInfo("UTC"))
         assert not UNSEEN.search(svg)
         root = ElementTree.fromstring(svg)  # noqa: S314 - our own
         assert ElementTree.fromstring(inline(svg)) is not None  # noqa: S314

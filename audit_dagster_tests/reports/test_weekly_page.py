@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -129,6 +130,54 @@ def test_the_page_links_to_days_and_tools(
     assert {f"../daily/{MONDAY + timedelta(days=day)}.html" for day in range(7)} <= set(addresses)
     assert "../tools/~50lot/2023-W24.html" in addresses
     assert f"../daily/2023-06-15.html#{slow.operation_id}" in addresses
+
+
+def test_no_link_of_a_folder_of_weeks_leads_nowhere(
+    settings: Settings, store: Callable[..., list[LogEntry]], tmp_path: Path
+) -> None:
+    store(*(at(day, success=day == 1, error_message=None if day == 1 else "full") for day in (-3, 1, 2, 9)))
+    made = ReportService(settings).generate_weekly_reports("2023-06-09", "2023-06-20", tmp_path)
+    for path in map(Path, made.values()):
+        markdown = re.findall(r"\]\(([^)]*)\)", path.read_text("utf-8"))
+        page = Elements(path.with_suffix(".html").read_text("utf-8"))
+        links = json.loads(path.with_suffix(".json").read_text("utf-8"))["links"]
+        addresses = {*markdown, *page.addresses, *links.values()}
+        assert {address for address in addresses if not address.startswith("#")} <= {
+            file.name for file in tmp_path.iterdir()
+        }
+    assert list(links) == ["HTML", "Week before", "Markdown", "JSON"]
+
+
+@pytest.mark.parametrize("kind", ["weekly", "tools"])
+def test_a_cause_leads_to_its_operations_and_every_form_to_the_others(
+    kind: str, settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    first, last = (at(1 + number / 10, success=False, error_message=f"line {number}") for number in (1, 2))
+    store(*(at(1 + number / 1e5) for number in range(1000)), first, last, at(-1))
+    service = ReportService(settings)
+    service.write_daily_report(connection, MONDAY + timedelta(days=1))
+    service.write_weekly_summary(connection, MONDAY)
+    service.write_tool_report(connection, MONDAY, "sensing-data")
+    addresses = Elements(page(settings, kind)).addresses
+    found = [address for address in addresses if "-2.html#" in address]
+    assert [address.partition("#")[2] for address in found[:2]] == [first.operation_id, last.operation_id]
+    (path,) = (settings.reports_dir / kind).rglob("*.json")
+    assert (path.parent / found[0].partition("#")[0]).is_file()
+    assert f'id="{first.operation_id}"' in (path.parent / found[0].partition("#")[0]).read_text("utf-8")
+    links = json.loads(path.read_text("utf-8"))["links"]
+    assert {"HTML", "All reports", "Week before", "Markdown", "JSON"} <= links.keys()
+    markdown = path.with_suffix(".md").read_text("utf-8")
+    assert all(f"[{name}]({address})" in markdown for name, address in links.items() if name != "Markdown")
+    assert set(links.values()) - set(addresses) == {"2023-W24.html"}
+
+
+def test_thousands_have_a_comma_everywhere(
+    settings: Settings, connection: psycopg.Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    store(*(at(1 + number / 1e5) for number in range(1500)))
+    text = ReportService(settings).write_weekly_summary(connection, MONDAY).text
+    assert "| sensing-data 1,500 |" in text
+    assert "no command: 1,500" in text
 
 
 def test_the_operations_that_changed_most(

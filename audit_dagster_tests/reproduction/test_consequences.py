@@ -28,6 +28,7 @@ from audit_dagster_tests.reproduction.lab import (
 )
 
 GIT = "changes the repository"
+OWN = "names your own working tree"
 OUTSIDE = "changes files outside the working tree"
 
 
@@ -76,7 +77,14 @@ def plan_of(command: list[str] | None, **fields: Any) -> Plan:
         ("mv --target-directory=/data x", OUTSIDE),
         ("dd if=/dev/zero of=out", None),
         ("dd if=/dev/zero of=/dev/sdz", OUTSIDE),
+        ("dd if=x of=/lab/repo/out", None),
+        ("mv -t/data x", OUTSIDE),
         ("cat /data/raw", None),
+        ("cat /lab/repo2/x a=/lab/repo/x -I/lab/repo/x /lab/repo/../raw", None),
+        ("cat /lab/repo/../repo/x", OWN),
+        ("bash -c cat>/lab/repo/x", OWN),
+        ("python -c open('/lab/repo')", OWN),
+        ("tool --files=a,/lab/repo/b", OWN),
     ],
 )
 def test_commands_that_change_more_than_a_working_tree(command: str, said: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,37 @@ def test_a_patch_that_is_not_at_hand_or_not_for_in_place(station: Repository, fo
     done = reproduce(with_patch, "--in-place", f"--repo={station.path}", cwd=folder)
     assert done.returncode == 3
     assert "which --in-place does not make" in done.stderr
+
+
+def test_a_changed_input_that_is_in_no_patch(station: Repository, tmp_path: Path, folder: Path) -> None:
+    large = "x" * 2**21
+    commit = station.commit(big="before")
+    clone = tmp_path / "clone"
+    station.git("clone", "--quiet", str(station.path), str(clone))
+    (station.path / "big").write_text(large)
+    (station.path / "code").write_text("second\n")
+    facts, content = patch_of(station)
+    assert not facts["exact"]
+    copies = ["cp", "big", "out"]
+    files = {"reads": {"big": large, "data": "1\n2\n3\n"}, "makes": {"out": large}}
+    unsure = [dirty(station, facts, copies, **files), step(station, commit, copies, **(files | {"git_dirty": None}))]
+    for fields in unsure:
+        shutil.rmtree(work(), ignore_errors=True)
+        script = make_script(fields, patches={facts["sha256"]: content})
+        done = reproduce(script, f"--repo={station.path}", cwd=folder)  # the file is still there as it was read
+        assert (done.returncode, verdicts()) == (0, ["reproduced"]), done.stderr
+        (station.path / "big").rename(tmp_path / "big")
+        done = reproduce(script, f"--repo={clone}", cwd=folder)
+        assert done.returncode == 3
+        assert f"the file {clone}/big is not as it was when operation 1 read it" in done.stderr
+        (tmp_path / "big").rename(station.path / "big")
+
+
+def test_nothing_but_what_a_patch_leaves_out(station: Repository, folder: Path) -> None:
+    (station.path / "big").write_text("x" * 2**21)
+    facts, content = patch_of(station)
+    assert (facts["exact"], content) == (False, b"")
+    script = make_script(dirty(station, facts, ["true"]), patches={facts["sha256"]: content})
+    check_script(script)
+    done = reproduce(script, f"--repo={station.path}", cwd=folder)
+    assert (done.returncode, verdicts()) == (0, ["reproduced"]), done.stderr

@@ -24,7 +24,7 @@ from audit_dagster_tests.reproduction.lab import Repository, results, run, state
 
 HISTORIES = 200 if os.environ.get("AUDIT_TEST_PROFILE") == "nightly" else 20
 # Reads what its words name and what is committed, in that order, and writes it down.
-TOOL = """{ cat -- code "$@"; if [ -x code ]; then echo executable; fi; cat more/*; } >"made/$name\""""
+TOOL = """{ cat -- $up/code "$@"; if [ -x $up/code ]; then echo executable; fi; cat $up/more/*; } >"$up/made/$name\""""
 NAMES = ["one", "two words", "thr'ee", "$(four)", "-five", "ünf"]
 EDITS = ["none", "change", "binary", "untracked", "rename", "delete", "mode", "symlink", "stage"]
 
@@ -40,6 +40,7 @@ class Move:
     content: str
     reads: int
     with_the_time: bool
+    in_a_folder: bool  # that git does not keep
 
 
 MOVES = st.builds(
@@ -51,6 +52,7 @@ MOVES = st.builds(
     content=st.text(st.sampled_from("ab \n'$\r\t\0é"), max_size=12),
     reads=st.integers(0, 3),
     with_the_time=st.integers(0, 9).map(lambda number: number == 0),
+    in_a_folder=st.booleans(),
 )
 
 
@@ -74,7 +76,7 @@ class Station:
         (self.root / "more").mkdir()
         (self.root / "made").mkdir()
         (self.root / "more" / "first").write_text("first\n")
-        (self.root / "made" / ".gitignore").write_text("*\n!.gitignore\n")
+        (self.root / ".gitignore").write_text("made/\n")
         self.commits.append(self.repository.commit(code="code\n"))
 
     def move(self, move: Move) -> None:
@@ -117,15 +119,22 @@ class Station:
         """One recorded operation; each in a process of its own, as far as the recorder can tell."""
         number = len(self.outputs)
         name = NAMES[number % len(NAMES)] + str(number)
-        inputs = [f"made/{one}" for one in self.outputs[-move.reads :]] if move.reads else []
-        code = f"name={shlex.quote(name)}; {TOOL}"
+        up = ".." if move.in_a_folder else "."
+        inputs = [f"{up}/made/{one}" for one in self.outputs[-move.reads :]] if move.reads else []
+        code = f"up={up} name={shlex.quote(name)}; {TOOL}"
         if move.with_the_time:
-            code += '; date +%s%N >>"made/$name"'
+            code += '; date +%s%N >>"$up/made/$name"'
             self.with_the_time.append(number)
         git_state._seen.clear()
         capture._new_process_id()
-        os.chdir(self.root)
-        command = ["bash", "-c", code, f"--output=made/{name}", *inputs]  # bash takes the fourth word as its own name
+        os.chdir(self.root / "made" if move.in_a_folder else self.root)
+        command = [
+            "bash",
+            "-c",
+            code,
+            f"--output={up}/made/{name}",
+            *inputs,
+        ]  # bash takes the fourth word as its own name
         assert run_command(command, self.tool_name, f"step {number}", "a note") == 0
         self.outputs.append(name)
 

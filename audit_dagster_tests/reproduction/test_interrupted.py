@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from audit_dagster_tests.reproduction.lab import (
     names,
     python,
     reproduce,
+    run,
     state_of,
     step,
     verdicts,
@@ -74,6 +78,56 @@ def test_goes_on(lab: Repository, tmp_path: Path, folder: Path, sent: signal.Sig
     assert verdicts() == ["reproduced"] * 3
     assert state_of(lab) == before
     assert "tree" not in names(work())
+
+
+def left_over() -> list[str]:
+    """The processes that speak of the work folder."""
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if is_running(int(path.parent.name))]
+    return [line.decode() for line in lines if os.fsencode(work()) in line]
+
+
+def test_at_any_time(lab: Repository, tmp_path: Path, folder: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(make_script(*(step(lab, commits(lab)[n % 2], ["true"]) for n in range(3))))
+    before = state_of(lab)
+    command = ["bash", str(script), "--work", str(work()), f"--repo={lab.path}"]
+    chance = random.Random(4)  # noqa: S311 - times, not secrets  # noqa: S311
+    for _ in range(12):
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(chance.uniform(0.02, 0.25))
+            process.terminate()
+            process.wait(timeout=20)
+        assert state_of(lab) == before
+        wait_until(lambda: left_over() == [])
+
+
+@pytest.mark.parametrize("program", ["git", "mv"])
+def test_while_the_working_tree_is_attached(lab: Repository, tmp_path: Path, folder: Path, program: str) -> None:
+    stub = tmp_path / "bin" / program
+    stub.parent.mkdir()
+    real = shutil.which(program)
+    stub.write_text(
+        f"""#!/bin/sh\n{real} "$@"; case "$*" in *"worktree add"*|*/tree/.git) kill -TERM "$PPID";; esac\n"""
+    )
+    stub.chmod(0o755)
+    before = state_of(lab)
+    environment = {"PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    script = make_script(step(lab, commits(lab)[0], ["true"]))
+    done = reproduce(script, f"--repo={lab.path}", cwd=folder, environment=environment)
+    assert done.returncode == 143
+    assert state_of(lab) == before
+
+
+def test_a_command_that_dies_before_it_begins(lab: Repository, tmp_path: Path, folder: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(make_script(step(lab, commits(lab)[0], ["true"])))
+    text = script.read_text()
+    assert text.count("    ) >&5 2>&1 5>&-") == 1
+    script.write_text(text.replace("    ) >&5 2>&1 5>&-", "    ) >&77 2>&1 5>&-"))
+    command = ["bash", str(script), "--work", str(work()), f"--repo={lab.path}"]
+    done = run(command, cwd=folder, timeout=20)
+    assert done.returncode == 1
+    wait_until(lambda: left_over() == [])
 
 
 def test_after_a_kill_removing_the_folder_and_pruning_is_enough(lab: Repository, tmp_path: Path, folder: Path) -> None:

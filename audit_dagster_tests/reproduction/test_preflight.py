@@ -167,3 +167,13 @@ def test_two_runs_at_once(lab: Repository, folder: Path) -> None:
     done = reproduce(script, f"--repo={lab.path}", cwd=folder)
     assert done.returncode == 3
     assert "another run of this script is at work" in done.stderr
+
+
+def test_a_program_whose_name_has_a_newline(lab: Repository, folder: Path) -> None:
+    a, _ = commits(lab)
+    odd = f"{lab.path}/no\nprogram"
+    fields = [step(lab, a, [odd]), step(lab, a, ["./nor\nthis"]), step(lab, "1" * 40, ["true"])]
+    done = reproduce(make_script(*fields), f"--repo={lab.path}", cwd=folder)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("there is no program $'") == 2
+    assert lacking(lab, "operation 3", "1" * 40, lab.path) in done.stderr

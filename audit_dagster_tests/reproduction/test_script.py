@@ -27,8 +27,11 @@ from audit_dagster_tests.reproduction.lab import (
     make_script,
     names,
     python,
+    reproduce,
     run,
+    sha256,
     wait_until,
+    work,
 )
 
 COMMIT = "abc1234def5678abc1234def5678abc1234def56"
@@ -200,6 +203,33 @@ class TestSafety:
         assert (folder / "argv").read_bytes().decode() == "".join(f"1\0{text}\0" for text in HOSTILE)
         assert names(folder) == ["argv"]
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stdout)
+
+    def test_every_string_in_files_and_in_what_git_said(self, lab: Repository, folder: Path) -> None:
+        commit = lab.git("rev-parse", "HEAD")
+        empty = sha256(b"")
+        (lab.path / "in").mkdir()
+        fields: list[dict[str, Any]] = []
+        for text in HOSTILE:
+            root = f"/lab/{text}"
+            inputs = []
+            if text not in ("", ".", "..") and "/" not in text and "\n" not in text and len(text) < 200:
+                (lab.path / "in" / text).write_text("x")
+                inputs = [{"path": f"{root}/in/{text}", "size": 1, "sha256": sha256(b"x")}]
+            patch = {"sha256": empty, "exact": False, "left_out": {text: text}}
+            git = {"root": root, "remote": text, "patch": patch}
+            context = {"git": git, "inputs": inputs, "tool": {"git": {"root": text, "commit": text}}}
+            dump = ["sh", "-c", """printf '%s\\0' "$#" "$@" >>argv""", "sh", text, f"{root}/x"]
+            known = {"git_commit_hash": commit, "git_dirty": True, "working_directory": root}
+            fields.append({"command": dump, "context": context, **known})
+        script = make_script(*fields, patches={empty: b""})
+        check_script(script)
+        done = reproduce(script, "--yes", "--keep", f"--repo={lab.path}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        tree = work() / "tree"
+        arrived = (tree / "argv").read_bytes().decode().split("\0")
+        assert arrived[0:-1:3] == ["2"] * len(HOSTILE)
+        assert arrived[1:-1:3] == HOSTILE
+        assert not [*tree.rglob("canary"), *folder.rglob("canary"), *lab.path.rglob("canary")]
 
     def test_rebuilt_values_and_notes_arrive_byte_for_byte(self, folder: Path) -> None:
         stub = folder.parent / "bin" / "rtgs"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,15 +20,18 @@ from audit_dagster_tests.reproduction.lab import (
     check_script,
     commits,
     file,
+    is_running,
     make_script,
     names,
     python,
     reproduce,
     results,
     run,
+    sha256,
     state_of,
     step,
     verdicts,
+    wait_until,
     work,
 )
 
@@ -88,11 +94,14 @@ class TestTree:
             f"a={root}/x",
             f"-{root}",
             "--a=",
+            f"-I{root}/include=x",
         ]
-        done = reproduce(make_script(step(lab, a, [*shows, *words])), "--keep", f"--repo={root}", cwd=folder)
+        script = make_script(step(lab, a, [*shows, *words]))
+        done = reproduce(script, "--keep", "--yes", f"--repo={root}", cwd=folder)
         assert done.returncode == 0, done.stderr
         tree = str(work() / "tree")
-        expected = [tree, f"{tree}/x y", f"--flag={tree}/$z", *words[3:]]
+        expected = [tree, f"{tree}/x y", f"--flag={tree}/$z", *words[3:5], f"a={tree}/x", *words[6:8]]
+        expected.append(f"-I{tree}/include=x")
         assert json.loads(Path(tree, "words.json").read_text()) == expected
 
     def test_the_trees_code_runs_although_another_is_installed(self, repository: Repository, folder: Path) -> None:
@@ -145,6 +154,59 @@ class TestTree:
         assert done.returncode == 1
         assert "--setup ended with exit code 5" in done.stderr
 
+    def test_what_set_up_installs_in_the_tree_comes_first(self, lab: Repository, tmp_path: Path, folder: Path) -> None:
+        a, _ = commits(lab)
+        bin_ = tmp_path / "bin"
+        bin_.mkdir()
+        (bin_ / "fit").write_text("#!/bin/sh\necho of this machine\n")
+        (bin_ / "fit").chmod(0o755)
+        installs = (
+            "mkdir -p .venv/bin; for name in fit new; do printf '#!/bin/sh\necho of the tree\n' >.venv/bin/$name; done"
+        )
+        script = make_script(*(step(lab, a, [name]) for name in ("fit", "new", "/nowhere/venv/bin/new")))
+        environment = {"PATH": f"{bin_}:{os.environ['PATH']}"}
+        words = ["--setup", f"{installs}; chmod +x .venv/bin/*", f"--repo={lab.path}"]
+        done = reproduce(script, *words, cwd=folder, environment=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count("\nof the tree\n") == 3
+
+    def test_the_users_own_tree_is_not_written_to(self, lab: Repository, folder: Path) -> None:
+        a, _ = commits(lab)
+        copies = ["dd", "if=code", f"of={lab.path}/copied", "status=none"]
+        inside = step(lab, a, ["bash", "-c", f"echo new >>'{lab.path}/inner'"])
+        before = state_of(lab)
+        done = reproduce(make_script(step(lab, a, copies, makes={"copied": "A"})), f"--repo={lab.path}", cwd=folder)
+        assert (done.returncode, results()[0]["same"]) == (0, "1"), done.stderr
+        (folder / "script").write_text(make_script(inside))
+        done = run(["setsid", "bash", str(folder / "script"), f"--repo={lab.path}"], cwd=folder)
+        assert done.returncode == 3
+        assert "operation 1, lab step, names your own working tree: allow it with --yes" in done.stderr
+        assert state_of(lab) == before
+
+    def test_folders_that_git_does_not_keep_are_made(self, lab: Repository, folder: Path) -> None:
+        a, _ = commits(lab)
+        fields = [
+            step(lab, a, ["cp", "code", "results/deep/x"], makes={"results/deep/x": "A"}),
+            step(lab, a, ["cp", "../code", "y"], working_directory=f"{lab.path}/empty", makes={"empty/y": "A"}),
+            step(lab, a, ["bash", "-c", "mkdir own && cp code own/z"], makes={"own/z": "A"}),
+        ]
+        done = reproduce(make_script(*fields), f"--repo={lab.path}", cwd=folder)
+        assert (done.returncode, verdicts()) == (0, ["reproduced"] * 3), done.stderr
+
+    def test_a_sparse_clone(self, lab: Repository, tmp_path: Path, folder: Path) -> None:
+        (lab.path / "data").mkdir()
+        (lab.path / "data" / "raw").write_text("x")
+        commit = lab.commit()
+        clone = Repository(tmp_path / "sparse")
+        lab.git("clone", "--quiet", str(lab.path), str(clone.path))
+        clone.git("sparse-checkout", "set", "nothing")
+        assert not (clone.path / "data").exists()
+        before = state_of(clone)
+        done = reproduce(make_script(step(lab, commit, ["cat", "data/raw"])), f"--repo={clone.path}", cwd=folder)
+        assert (done.returncode, verdicts()) == (0, ["reproduced"]), done.stderr
+        assert state_of(clone) == before
+        assert not (clone.path / "data").exists()
+
     def test_without_a_repository(self, folder: Path) -> None:
         (folder / "in").write_text("x")
         fields = {"working_directory": str(folder), "command": ["cp", "in", str(folder / "out")]}
@@ -179,8 +241,9 @@ class TestVerdicts:
         makes = {"time": "1686", "same": "", "a gone\tfile": "x"}
         done = reproduce(make_script(step(lab, a, writes, makes=makes), {}), f"--repo={lab.path}", cwd=folder)
         assert done.returncode == 4
+        found = sha256((work() / "tree" / "time").read_bytes())
         assert done.stderr.splitlines() == [
-            "Operation 1: differs: time",
+            f"Operation 1: differs: time (SHA-256 {found[:12]}…, recorded {sha256(b'1686')[:12]}…)",
             "Operation 1: missing: $'a gone\\tfile'",
         ]
         row = results()[0]
@@ -189,6 +252,42 @@ class TestVerdicts:
         assert verdicts() == ["differing", "reproduced"]
         assert "completed successfully" not in done.stdout
         assert (work() / "tree" / "time").exists()
+
+    def test_inputs_that_differed_already_are_named(self, lab: Repository, folder: Path) -> None:
+        a, _ = commits(lab)
+        first = step(lab, a, ["cp", "code", "a b"], makes={"a b": "other"})
+        second = step(lab, a, ["cp", "a b", "copy"], reads={"a b": "other"}, makes={"copy": "other"})
+        mends = step(lab, a, ["cp", "code", "a b"], makes={"a b": "A"})
+        third = step(lab, a, ["cp", "a b", "copy"], reads={"a b": "A"}, makes={"copy": "other"})
+        done = reproduce(make_script(first, second, mends, third), f"--repo={lab.path}", cwd=folder)
+        assert done.returncode == 4
+        assert [line for line in done.stderr.splitlines() if "inputs" in line] == [
+            "Operation 2: its inputs were not as recorded already: a\\ b"
+        ]
+
+    def test_a_tool_that_is_named_like_a_verdict(self, lab: Repository, folder: Path) -> None:
+        a, _ = commits(lab)
+        names_ = {"tool_name": "reproduced", "operation": "reproduced"}
+        writes = step(lab, a, ["cp", "code", "out"], makes={"out": "other"}, **names_)
+        assert reproduce(make_script(writes), f"--repo={lab.path}", cwd=folder).returncode == 4
+        assert (work() / "tree" / "out").exists()
+
+    def test_a_process_that_is_left_behind_holds_nothing_up(self, lab: Repository, folder: Path) -> None:
+        a, _ = commits(lab)
+        leaves = ["bash", "-c", "echo first; { sleep 30; echo late; } & echo $! >../daemon"]
+        script = make_script(step(lab, a, leaves), step(lab, a, ["echo", "second"]))
+        began = time.monotonic()
+        with (folder / "said").open("w") as said:
+            command = ["bash", "-s", "--", "--work", str(work()), f"--repo={lab.path}"]
+            done = subprocess.run(command, input=script, text=True, stdout=said, stderr=said, cwd=folder, check=False)
+        assert time.monotonic() - began < 10
+        assert done.returncode == 0
+        daemon = int((work() / "daemon").read_text())
+        assert is_running(daemon)
+        for child in Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split():
+            os.kill(int(child), signal.SIGTERM)
+        wait_until(lambda: "late" in (work() / "step-001.log").read_text())
+        assert (work() / "step-002.log").read_text() == "second\n"
 
     def test_a_failed_operation_is_reproduced_by_failing_in_the_same_way(self, lab: Repository, folder: Path) -> None:
         a, _ = commits(lab)

@@ -36,6 +36,7 @@ PREFIX = {"first": UUID(int=0), "last": UUID(int=1 << 96)}
 SEARCH = {"text": "turf", "text_in_json": "turf"}
 CONTENTS = {"wanted": ["0" * 64, "1" * 64], "before": [UNTIL, START]}
 DAYS = {"days": [START.date()], "opens": [START], "closes": [DAY["end"]]}
+MOMENTS = {"tools": ["data-parser"], "operations": ["run"], "moments": [START]}
 WEEKS = {"tools": ["plot"], "weeks": [START.date()], "opens": [START], "closes": [WEEK["end"]]}
 
 BY_TIME, BY_TOOL = "audit_logs_timestamp", "audit_logs_tool_timestamp"
@@ -78,6 +79,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     ("failure_kinds", {**NINE_WEEKS, **LIMIT, **TOOL}, {BY_TOOL}),
     ("slowest_operations", {**WEEK, **LIMIT, **ZONE, **ANY_TOOL}, {BY_TIME}),
     ("slowest_operations", {**WEEK, **LIMIT, **ZONE, **TOOL}, {BY_TOOL, BY_TIME}),
+    ("failures_at", {**MOMENTS, **ZONE}, {BY_TIME}),
     ("changed_durations", {**NINE_WEEKS, **LIMIT}, {BY_TIME}),
     ("user_tools", {**WEEK, **LIMIT}, {BY_TIME}),
     ("parameter_values", {**WEEK, **LIMIT, **TOOL, "failing": False}, {BY_TOOL}),
@@ -107,6 +109,7 @@ EXAMPLES: dict[str, Any] = {
     **alert_plans.EXAMPLES,
     **DAYS,
     **WEEKS,
+    **MOMENTS,
     **WEEK,
     **TOOL,
     **ZONE,
