@@ -47,9 +47,12 @@ def watch(connection: Connection[Any], rules: Rules, now: datetime) -> int:
 def _next_look(connection: Connection[Any], rules: Rules, now: datetime) -> datetime:
     """When the next incident may be over: not sooner than in a minute, nor later than in an hour."""
     waiting = fetch(connection, "next_resolution")
-    ends = (row["counted_at"] + policy.rule_of(rules.config, row["tool_name"]).window for row in waiting)
-    soonest: datetime = min([now + _LONGEST_PAUSE, *(max(end, now + timedelta(minutes=1)) for end in ends)])
-    return soonest
+    ends: list[datetime] = [row["counted_at"] + _window(rules, row) for row in waiting]
+    return min([now + _LONGEST_PAUSE, *(max(end, now + timedelta(minutes=1)) for end in ends)])
+
+
+def _window(rules: Rules, row: Row) -> timedelta:
+    return policy.rule_of(rules.config, row["tool_name"]).window
 
 
 def _note_successes(connection: Connection[Any], successes: list[Row]) -> None:
@@ -137,7 +140,7 @@ def _resolve(connection: Connection[Any], rules: Rules, now: datetime) -> int:
         quiet_since=now - policy.shortest_window(rules.config),
         day_ago=now - timedelta(days=1),
     )
-    over = [row for row in found if row["counted_at"] <= now - policy.rule_of(rules.config, row["tool_name"]).window]
+    over = [row for row in found if row["counted_at"] <= now - _window(rules, row)]
     told, muted = without_muted(connection, rules, over, now)
     # What nobody knows of yet is told first, and resolved by a later look.
     known = [row for row in told if row["told"] or row["acknowledged"]]

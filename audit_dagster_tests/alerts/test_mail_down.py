@@ -21,7 +21,7 @@ from audit_dagster.definitions import defs
 from audit_dagster.settings import Settings
 from audit_dagster.store.query import append
 from audit_dagster_tests.alerts.servers import free_port, mail_server, silent_server
-from audit_dagster_tests.alerts.world import KEY_VARIABLE, Receiver, one, receiving
+from audit_dagster_tests.alerts.world import KEY_VARIABLE, Receiver, Stopwatch, one, receiving
 from audit_dagster_tests.conftest import make_entry
 
 Connection = psycopg.Connection[Any]
@@ -78,15 +78,40 @@ def post(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[Po
         yield Post(connection, other, port)
 
 
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [
-        ("refuses", f"{MAIL} cannot be reached: Connection refused"),
-        ("hangs", f"{MAIL} did not answer"),
-        ("451 try again later", f"{MAIL} answered 451"),
-        ("554 no thanks", f"{MAIL} answered 554"),
-    ],
-)
+TROUBLES = {
+    "refuses": "cannot be reached: Connection refused",
+    "hangs": "did not answer",
+    "451 try again later": "answered 451",
+    "554 no thanks": "answered 554",
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_after_an_hour_all_mail_gets_out_in_order(post: Post, name: str) -> None:
+    steps = [f"step-{letter}" for letter in "abcdefghijkl"]
+    start, one_pass = post.now, Stopwatch()
+    tried: list[Sent] = []
+    with trouble(name, post.port):
+        for step in steps:
+            post.fail(step)
+            with one_pass.running():
+                tried += post.send(minutes=5.5)
+    assert post.now - start > timedelta(hours=1)
+    assert len(tried) >= 5 and all(sent.error for sent in tried)
+    assert len(post.other.got) >= 5, "the webhook has its messages all the while"
+    assert one_pass.longest < 5
+    with mail_server(post.port) as mail:
+        assert [sent for sent in post.send(hours=1) if sent.error] == []
+        got = [email.message_from_bytes(raw, policy=email.policy.default) for raw in mail.got]
+    assert [message["subject"] for message in post.other.got] == [
+        str(message["Subject"]).removeprefix("May be a repeat: ") for message in got
+    ]
+    text = "".join(message["text"] for message in post.other.got)
+    assert [step for step in steps if step not in text] == []
+    assert one(post.connection, "SELECT count(*) FROM alert_messages WHERE sent_at IS NULL") == 0
+
+
+@pytest.mark.parametrize(("name", "error"), [(name, f"{MAIL} {error}") for name, error in TROUBLES.items()])
 def test_mail_is_tried_again_until_it_gets_out_once(post: Post, name: str, error: str) -> None:
     post.fail("first")
     with trouble(name, post.port):

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 
 from audit_dagster.alert_service import Pass, alerts_due, queue_run_failure, send_alerts
+from audit_dagster.definitions import defs
 from audit_dagster.entry import LogEntry
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
@@ -184,28 +186,34 @@ tools:
 - {tools: keen, window: 0 s, slow: {factor: 1.5, min_seconds: 1, runs: 5}, silent: {days: 2}}
 """)
     monkeypatch.setenv("AUDIT_ALERTS_FILE", str(tmp_path / "rules.yaml"))
-    world.fail(tool_name="other")
-    assert kinds(world.send()) == ["first seen"]
-    for name in ("patient", "keen", "other"):
-        world.fail("a second cause", tool_name=name)
-    done = world.send()
-    assert ("keen" in done.sent[0].text, "other" in done.sent[0].text) == (True, False), "one waits for no window"
-    world.clock.pass_by(hours=2, minutes=1)
-    assert world.send().told == 2  # the others
-    for name in ("patient", "keen", "other"):
-        world.succeed(tool_name=name, duration_seconds=4.0)
-    world.clock.pass_by(minutes=6)
-    (told,) = {sent.text for sent in world.send().sent}
-    assert "keen extract works again" in told and "other extract works again" in told
-    assert "patient" in told, "it was counted two hours ago"
+    tools = ("patient", "keen", "usual")
 
-    for _ in range(5):
-        for name in ("patient", "keen", "other"):
+    def subjects(**later: float) -> set[str]:
+        world.clock.pass_by(**later)
+        return {sent.subject for sent in world.send().sent}
+
+    world.fail("the first")
+    subjects()
+    for name in tools:
+        world.fail("broken", tool_name=name)
+    assert subjects() == {"keen extract failed: broken"}, "for it there is no window"
+    assert subjects(minutes=11) == {"usual extract failed: broken"}
+    assert subjects(hours=2) == {"patient extract failed: broken"}
+
+    for name in tools:
+        world.fail("broken", tool_name=name)
+    world.send()
+    for _ in range(6):
+        for name in tools:
             world.succeed(tool_name=name, duration_seconds=4.0)
-    for name in ("patient", "keen", "other"):
+    over = "usual extract works again after 2 failures"
+    assert subjects(minutes=11) in ({f"keen{over[5:]} and 1 more"}, {f"{over} and 1 more"})
+    assert subjects(minutes=80) == {"patient extract still fails: broken"}, "the second, an hour after the first"
+    assert subjects(minutes=40) == {f"patient{over[5:]}"}
+
+    for name in tools:
         world.succeed(tool_name=name, duration_seconds=8.0)
-    world.clock.pass_by(minutes=6)
-    assert {sent.subject for sent in world.send().sent} == {"keen extract was unusually slow"}
+    assert subjects(minutes=6) == {"keen extract was unusually slow"}
 
 
 def test_silence_of_a_tool(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +271,13 @@ def test_the_heart_beats_once_a_day_while_messages_get_out(
     assert receiver.got[-1] == {"path": "/beat"}
 
 
+def tick() -> object:
+    """What the sensor asks for, by the server's clock."""
+    given = {"resources": defs.resources, "definitions": defs}
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance, "0", **given) as context:
+        return defs.resolve_sensor_def("failure_alerts_sensor")(context)
+
+
 @pytest.mark.parametrize("mode", ["refuse", "hang", "fail"])
 def test_an_endpoint_that_is_down_for_an_hour(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -274,12 +289,15 @@ def test_an_endpoint_that_is_down_for_an_hour(
             receiver.close()
         receiver.mode = mode
         monkeypatch.setenv("AUDIT_ALERT_URLS", address)
-        question, one_pass = Stopwatch(), Stopwatch()
+        question, one_tick, one_pass = Stopwatch(), Stopwatch(), Stopwatch()
+        ticks: list[object] = []
         for number in range(20):
             world.fail(operation=f"step-{'x' * number}")
             world.clock.pass_by(minutes=3)
             with question.running():
                 world.due()
+            with one_tick.running():
+                ticks.append(tick())
             with one_pass.running():
                 world.send()
         assert receiver.got == []
@@ -295,6 +313,9 @@ def test_an_endpoint_that_is_down_for_an_hour(
         assert attempts[0] > 1
         assert set(attempts[1:]) == {1}
     assert question.longest < 1
+    assert len(ticks) == 20
+    assert all(isinstance(asked, dg.RunRequest) for asked in ticks), "each had something to do"
+    assert one_tick.longest < 5
     assert one_pass.longest < 5
     assert one(world.connection, "SELECT count(*) FROM alert_outbox WHERE digest IS NULL") == 0
     assert one(world.connection, "SELECT count(*) FROM alert_messages WHERE sent_at IS NULL") == 0

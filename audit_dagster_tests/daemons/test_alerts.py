@@ -34,8 +34,25 @@ from audit_dagster import alert_send
 from audit_dagster.defs import sensors
 alert_send._LEASE = timedelta(seconds=6)
 sensors._LONGEST_RUN = timedelta(seconds=6)
-sensors.failure_alerts_sensor._min_interval = 1
+sensors.failure_alerts_sensor._min_interval = sensors.failed_runs_sensor._min_interval = 1
 from audit_dagster.definitions import defs
+"""
+BREAKING = f"""{HURRIED}
+import dagster as dg
+
+@dg.op
+def breaks():
+    raise OSError("no room on the disk")
+
+@dg.job
+def breaking_job():
+    breaks()
+
+@dg.sensor(job=breaking_job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def breaking_sensor():
+    return dg.RunRequest(run_key="once")
+
+defs = dg.Definitions.merge(defs, dg.Definitions(jobs=[breaking_job], sensors=[breaking_sensor]))
 """
 RENAMED = """
 import dagster as dg
@@ -77,10 +94,10 @@ class Daemon:
         (home / "dagster.yaml").write_text(yaml.safe_dump(config))
 
     @contextmanager
-    def running(self, definitions: str) -> Iterator[Popen[bytes]]:
+    def running(self, definitions: str, log_name: str = "daemon.log") -> Iterator[Popen[bytes]]:
         (self._home / "alert_definitions.py").write_text(definitions)
         command = [sys.executable, "-m", "dagster._daemon", "run", "-f", str(self._home / "alert_definitions.py")]
-        log = self._home / "daemon.log"
+        log = self._home / log_name
         with running(command, log, DAGSTER_HOME=str(self._home), PYTHONPATH=str(CHECKOUT)) as process:
             yield process
 
@@ -169,13 +186,17 @@ def test_killed_at_each_stage_while_failures_arrive(
             daemon.wait(lambda: len(receiver.got) > told_before + 1, "messages of the last daemon")
             failures.__exit__()
             daemon.wait(daemon.is_all_told, "the end of what was waiting")
-    ours = [message for message in receiver.got if not message["key"].startswith("run:")]
+    # The runs that died with their daemons are told, too.
+    digests = {row[0] for row in connection.execute("SELECT DISTINCT digest FROM alert_outbox")}
+    ours = [message for message in receiver.got if message["key"] in digests]
+    others = {message["subject"] for message in receiver.got if message["key"] not in digests}
+    assert all(subject.startswith("dagster failure_alerts_job ") for subject in others), others
     text = "".join(message["text"] for message in ours)
     assert len(failures.causes) > 30
     assert [cause for cause in failures.causes if cause not in text] == []
-    assert one(connection, "SELECT sum(happened) FROM alert_incidents") == len(failures.causes)
+    counted = "SELECT sum(happened) FROM alert_incidents WHERE tool_name <> 'dagster'"
+    assert one(connection, counted) == len(failures.causes)
     assert one(connection, "SELECT count(*) FROM alert_outbox") == len(failures.causes)
-    digests = {row[0] for row in connection.execute("SELECT DISTINCT digest FROM alert_outbox")}
     assert digests == {message["key"] for message in ours}
     first: dict[str, int] = {}
     for message in ours:
@@ -184,6 +205,29 @@ def test_killed_at_each_stage_while_failures_arrive(
             assert message["subject"].startswith("May be a repeat: ")
         first.setdefault(message["key"], message["attempt"])
     assert len(ours) - len(first) == 1, "of three deaths only the one while sending is a repeat"
+
+
+def test_two_daemons_by_mistake_tell_everybody_once(
+    settings: Settings, connection: Connection, receiver: Receiver, daemon: Daemon, tmp_path: Path
+) -> None:
+    def are_both_at_work() -> bool:
+        logs = [(tmp_path / name).read_text("utf-8", "replace") for name in ("daemon.log", "second.log")]
+        return all(log.count("Checking for new runs for sensor: failure_alerts_sensor") > 1 for log in logs)
+
+    with daemon.running(BREAKING), daemon.running(BREAKING, "second.log"):
+        with Failures(settings) as failures:
+            daemon.wait(lambda: len(receiver.got) > 4 and are_both_at_work(), "ticks of both")
+        daemon.wait(daemon.is_all_told, "the end of what was waiting")
+        daemon.wait(lambda: "no room" in str(receiver.got) and daemon.is_all_told(), "the message about the run")
+        time.sleep(5)  # more ticks of both
+    assert len(receiver.keys) == len(set(receiver.keys))
+    assert {message["attempt"] for message in receiver.got} == {1}
+    text = "".join(message["text"] for message in receiver.got)
+    assert [cause for cause in failures.causes if f" {cause} failed" not in text] == []
+    counted = "SELECT sum(happened) FROM alert_incidents WHERE {} facts ? 'Run'"
+    assert one(connection, counted.format("NOT")) == len(failures.causes) > 5
+    failed_runs = one(connection, "SELECT count(*) FROM dagster.runs WHERE status = 'FAILURE'")
+    assert one(connection, counted.format("")) == failed_runs > 0
 
 
 def test_a_sensor_with_another_name_goes_on_where_the_first_ended(

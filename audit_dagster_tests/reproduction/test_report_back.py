@@ -6,18 +6,25 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import Connection
 
 from audit_dagster.audit_service import AuditService
+from audit_dagster.entry import LogEntry
 from audit_dagster.recording import git_state
 from audit_dagster.recording.command import run_command
 from audit_dagster.report_service import create_reproduction_script, generate_report, write_script
 from audit_dagster.reproduction.plan import ScriptConfig, make_plan
 from audit_dagster.settings import Settings
+from audit_dagster.store.query import fetch
+from audit_dagster_tests.conftest import make_entry
 from audit_dagster_tests.reproduction.lab import (
+    START,
     WRITES,
     Repository,
     commits,
@@ -61,6 +68,22 @@ def test_each_operation_is_recorded_with_its_verdict(settings: Settings, lab: Re
     assert {left.reason for left in make_plan([first, second], ScriptConfig()).left_out} == {
         "it is itself a reproduction"
     }
+
+
+def test_the_score_counts_the_commands_that_no_script_has(
+    connection: Connection[Any], store: Callable[..., list[LogEntry]]
+) -> None:
+    commands = [["x", "${SECRET:A}"], ["x", "plain"], ["${SECRET:A}", "\\udcff"], ["${SECRET:A}", "a… (50 characters)"]]
+    inexact = {"command_is_exact": False, "git": {"ahead": 0}}
+    known = {"git_commit_hash": "1" * 40, "timestamp": START}
+    entries = [make_entry(command=command, context=inexact, **known) for command in commands]
+    entries.append(make_entry(command=["x"], context={"git": {"ahead": 0}}, **known))
+    store(*entries)
+    left_out = make_plan(entries, ScriptConfig()).left_out
+    window = {"start": START, "end": START + timedelta(days=1), "zone": "UTC"}
+    [day] = fetch(connection, "reproducibility", **window)
+    assert (day["operations"], day["reproducible"], day["no_exact_command"]) == (5, 2, 3)
+    assert day["no_exact_command"] == len(left_out)
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ reproduce() {
       continue
     fi
     if prepare; then
+      find_unlike_inputs
       execute
       compare
     else
@@ -95,11 +96,41 @@ prepare() { # sets why where it fails
     return 1
   fi
   ran_in=$tree${folder:+/$folder}
+  if [[ -z $in_place ]]; then
+    make_folders
+    bring_inputs || return 1
+  fi
   if [[ ! -d $ran_in ]]; then
     printf -v why 'there is no folder %q' "$ran_in"
     return 1
   fi
   find_program
+}
+
+make_folders() { # which git does not keep: where it runs, and where its outputs go unless it makes that itself
+  local path
+  [[ -d $ran_in ]] || mkdir -p -- "$ran_in" 2>/dev/null || true
+  [[ ${words[*]} != *mkdir* ]] || return 0
+  for path in ${outputs[@]+"${outputs[@]}"}; do
+    if [[ $path == */* && ! $path =~ $outside && ! -d $tree/${path%/*} ]]; then
+      mkdir -p -- "$tree/${path%/*}" 2>/dev/null || true
+    fi
+  done
+}
+
+bring_inputs() { # those that the checkout has with another content than recorded
+  local index number
+  for ((number = 0; number < ${#over[@]}; number++)); do
+    for ((index = 0; index < ${#inputs[@]}; index++)); do
+      placed "${inputs[index]}"
+      if [[ ${inputs[index]} == "${over_path[number]}" && ${input_hashes[index]} == "${over_hash[number]}" ]] &&
+        ! has_hash "$place" "${over_hash[number]}"; then
+        touched=1
+        why="an input cannot be put in its place"
+        rm -f -- "$place" && cp -p -- "${over[number]}" "$place" || return 1
+      fi
+    done
+  done
 }
 
 find_program() { # where it was recorded, if it is there and here; else the one of its name on PATH
@@ -118,7 +149,7 @@ find_program() { # where it was recorded, if it is there and here; else the one 
 execute() {
   local log began
   printf -v log '%s/step-%03d.log' "$work" "$step"
-  find_python_root
+  find_code
   : >"$work/began"
   if [[ -n $report ]]; then
     started_at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
@@ -132,24 +163,39 @@ in_group() { # LOG FOLDER COMMAND...: in a process group of its own, so that a s
   local log=$1 where=$2
   shift 2
   exit_code=0
-  [[ -p $work/output ]] || mkfifo -m 600 -- "$work/output"
+  if [[ ! -p $work/output || ! -p $work/logged ]]; then
+    rm -f -- "$work/output" "$work/logged"
+    mkfifo -m 600 -- "$work/output" "$work/logged"
+  fi
   set -m
   (
     hurry='' code=0
     trap 'hurry=1' INT TERM HUP # what they do is the command's choice
+    # Both ends are open before anything starts, so that whoever dies, the other sees the end and does not wait for it.
+    exec 3<>"$work/output" 6<>"$work/logged"
+    exec 4<"$work/output"
+    exec 5>"$work/output" 3>&-
     (
       trap '' INT TERM HUP
-      exec tee -- "$log" <"$work/output"
-    ) &
+      tee -- "$log" <&4 4<&- 5>&- 6>&- || true
+      echo >&6
+    ) 5>&- &
+    exec 4<&-
     (
       cd -- "$where" || exit
+      if [[ -n $programs ]]; then
+        export PATH=$programs:$PATH
+      fi
       export PYTHONDONTWRITEBYTECODE=1 # a commit's bytecode must not serve another's source
       if [[ -n $python_root ]]; then
         export PYTHONPATH=$python_root${PYTHONPATH:+:$PYTHONPATH}
       fi
       exec -- "$@"
-    ) >"$work/output" 2>&1 || code=$?
-    [[ -n $hurry ]] || wait "$!" || true # for the log; children left behind may hold it open
+    ) >&5 2>&1 5>&- 6>&- || code=$?
+    exec 5>&-
+    if [[ -n $hurry ]] || ! IFS= read -r -t 1 -u 6; then # what the command left running may hold the log open
+      rm -f -- "$work/output" "$work/logged"
+    fi
     exit "$code"
   ) </dev/null &
   wait "$!" || exit_code=$?
@@ -160,8 +206,11 @@ in_group() { # LOG FOLDER COMMAND...: in a process group of its own, so that a s
   set +m
 }
 
-find_python_root() { # of the operation's own code, where that is a Python file in the tree: where its packages start
-  python_root=''
+find_code() { # what --setup installed; of a Python file in the tree that is the operation's code, where its packages start
+  python_root='' programs=''
+  if [[ -n $set_up_for && -d $tree/.venv/bin ]]; then
+    programs=$tree/.venv/bin
+  fi
   if [[ -n $code_file && -f $tree/$code_file ]]; then
     python_root=$tree/$code_file
     python_root=${python_root%/*}
@@ -187,19 +236,23 @@ compare() { # what it made with what was recorded
     placed "$path"
     if [[ ! -f $place ]]; then
       missing=$((missing + 1))
-      unlike missing "$path"
+      unlike missing "$path" ''
     elif [[ -n ${output_again[index]} && "$work/began" -nt $place ]] && only_brought "$path"; then
       missing=$((missing + 1))
-      unlike "not made" "$path"
+      unlike "not made" "$path" ''
     elif [[ ${output_hashes[index]} == - || ($path =~ $outside && "$work/began" -nt $place) ]]; then
       continue # nothing to compare with, or not made now
     elif hash_of "$place" && [[ $digest == "${output_hashes[index]}" ]]; then
       same=$((same + 1))
+      unlike_now=${unlike_now//$'\n'"$path"$'\n'/$'\n'}
     else
       differ=$((differ + 1))
-      unlike differs "$path"
+      unlike differs "$path" " (SHA-256 ${digest:0:12}…, recorded ${output_hashes[index]:0:12}…)"
     fi
   done
+  if ((differ + missing > 0)) && [[ -n $read_unlike ]]; then
+    printf 'Operation %s: its inputs were not as recorded already:%s\n' "$step" "$read_unlike" >&2
+  fi
   touched=$((touched + ${#outputs[@]}))
   if [[ -z $verdict ]]; then
     verdict=reproduced
@@ -225,9 +278,22 @@ expectation() {
   fi
 }
 
-unlike() { # HOW PATH
+unlike() { # HOW PATH MORE
   differing+=("$2")
-  printf 'Operation %s: %s: %q\n' "$step" "$1" "$2" >&2
+  [[ $unlike_now == *$'\n'"$2"$'\n'* ]] || unlike_now+=$2$'\n'
+  printf 'Operation %s: %s: %q%s\n' "$step" "$1" "$2" "$3" >&2
+}
+
+find_unlike_inputs() { # sets read_unlike, of what earlier operations made otherwise than recorded
+  local path
+  read_unlike=''
+  [[ $unlike_now != $'\n' ]] || return 0
+  for path in ${inputs[@]+"${inputs[@]}"}; do
+    if [[ $unlike_now == *$'\n'"$path"$'\n'* ]]; then
+      printf -v path ' %q' "$path"
+      read_unlike+=$path
+    fi
+  done
 }
 
 placed() { # PATH: sets place
@@ -242,6 +308,10 @@ hash_of() { # FILE: sets digest
   digest=''
   digest=$("${hasher[@]}" <"$1") || return 1
   digest=${digest%% *}
+}
+
+has_hash() { # FILE SHA256
+  [[ -f $1 ]] && hash_of "$1" && [[ $digest == "$2" ]]
 }
 
 conclude() {
@@ -271,8 +341,12 @@ conclude() {
 
 # ---- The code of each operation ----
 
-git_here() { # in the tree; without hooks and programs of the repository's configuration
-  git -C "$tree" -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false "$@"
+git_here() { # in the tree, all of it; without hooks and programs of the repository's configuration
+  local whole=(-c core.sparseCheckout=false)
+  if [[ -n $in_place ]]; then
+    whole=()
+  fi
+  git -C "$tree" ${whole[@]+"${whole[@]}"} -c core.hooksPath=/dev/null -c core.fsmonitor=false -c advice.detachedHead=false "$@"
 }
 
 check_out() { # the operation's commit and patch; outputs of earlier operations stay. Sets why where it fails
@@ -319,7 +393,7 @@ check_out_commit() { # COMMIT (with ^{commit} a branch of that name is not meant
 set_up() { # COMMIT
   if [[ -n $setup && $set_up_for != "$1" ]]; then
     set_up_for=''
-    python_root=''
+    python_root='' programs=''
     in_group "$work/setup-$1.log" "$tree" bash -c "$setup"
     if ((exit_code != 0)); then
       why="the command of --setup ended with exit code $exit_code"
@@ -397,16 +471,22 @@ attach_tree() { # a working tree of the repository, around the files that an ear
 }
 
 detach_tree() { # the repository knows no more of it; its files stay
-  local admin
-  if [[ -f $tree/.git ]]; then
-    IFS= read -r admin <"$tree/.git" || true
-    admin=${admin#gitdir: }
-    rm -f -- "$tree/.git"
-    if [[ -f $admin/gitdir && $(<"$admin/gitdir") == "$tree/.git" ]]; then
-      rm -rf -- "$admin"
-      rmdir -- "${admin%/*}" 2>/dev/null || true
+  local admin link back
+  for link in "$tree/.git" "$work/reproduction/.git"; do # it is attached there, and then moved
+    if [[ -f $link ]]; then
+      IFS= read -r admin <"$link" || true
+      admin=${admin#gitdir: } back=''
+      if [[ -f $admin/gitdir ]]; then
+        IFS= read -r back <"$admin/gitdir" || true
+      fi
+      if [[ $back == "$tree/.git" || $back == "$work/reproduction/.git" ]]; then
+        rm -rf -- "$admin"
+        rmdir -- "${admin%/*}" 2>/dev/null || true
+      fi
+      rm -f -- "$link"
     fi
-  fi
+  done
+  rm -rf -- "$work/reproduction"
 }
 
 remove_tree() {
@@ -418,9 +498,9 @@ remove_tree() {
 
 start_work() { # afresh, or with what an earlier run left
   local index row number
+  rm -f -- "$work/output" "$work/logged"
   if [[ -z $in_place ]]; then
     detach_tree
-    rm -rf -- "$work/reproduction"
     if ((from == 0)); then
       remove_tree
     fi
@@ -519,7 +599,7 @@ write_results() { # all of them, in their order
           'not tried'
         rows[number]=$row
       fi
-      if [[ ${rows[number]} != *$'\treproduced\t'* ]]; then
+      if [[ ${rows[number]} != *$'\treproduced\t' ]]; then # the last but one, and the last is empty then
         all_reproduced=''
       fi
       printf '%s\n' "${rows[number]}"
@@ -568,7 +648,7 @@ problem() { # TEXT
 check_all() { # lists all that is missing; nothing was run or changed by then
   local number made_work=''
   problems=() query=() query_kind=() query_path=() query_hash=() query_origin=() query_maker=() query_step=()
-  copies=() copy_targets=() needed_bytes=0 asked_commit='' first=''
+  copies=() copy_targets=() over=() over_path=() over_hash=() unlike_now=$'\n' needed_bytes=0 asked_commit='' first=''
   check_hasher
   check_repository
   check_work
@@ -701,7 +781,7 @@ check_work() {
 }
 
 check_operation() { # the loaded one
-  local index path maker secret name
+  local index path maker secret name kind
   if [[ -n $commit ]]; then
     first=${first:-$commit}
     if [[ $commit != "$asked_commit" ]]; then
@@ -731,7 +811,9 @@ check_operation() { # the loaded one
     if ((maker > 0)) && [[ -n ${is_wanted[maker]-} ]]; then
       continue
     elif [[ ! $path =~ $outside && -n $commit && -n $repository ]]; then
-      ask input "$commit:$path" "$path" "${input_hashes[index]}" "${input_origins[index]}" "$maker"
+      kind=input
+      [[ $state == clean || -n $recorded_tree || ${input_hashes[index]} == - ]] || kind=unsure
+      ask "$kind" "$commit:$path" "$path" "${input_hashes[index]}" "${input_origins[index]}" "$maker"
     else
       look_for_input "$path" "${input_hashes[index]}" "${input_origins[index]}" "$maker"
     fi
@@ -763,7 +845,7 @@ check_program() {
       fi
       ;;
     *)
-      if ! type -P -- "$program" >/dev/null; then
+      if [[ -z $setup ]] && ! type -P -- "$program" >/dev/null; then
         problem "there is no program $(printf '%q' "$program") on PATH, for operation $step"
       fi
       ;;
@@ -777,12 +859,16 @@ look_for_program() { # PLACE RECORDED_PLACE
       return
     fi
   done
-  if [[ -z $setup || $1 != "$tree"/* ]] && ! type -P -- "${1##*/}" >/dev/null; then
+  if [[ -z $setup ]] && ! type -P -- "${1##*/}" >/dev/null; then
     problem "there is no program $(printf '%q' "${2:-$1}"), nor one of that name on PATH"
   fi
 }
 
 ask() { # KIND OBJECT PATH HASH ORIGIN MAKER
+  if [[ $2 == *$'\n'* ]]; then # git reads a question a line; only a program is named so
+    look_for_program "$3" "$5"
+    return
+  fi
   query_kind+=("$1") query+=("$2") query_path+=("$3") query_hash+=("$4") query_origin+=("$5") query_maker+=("$6")
   query_step+=("$step")
 }
@@ -800,7 +886,12 @@ check_objects() { # all questions to git in one process
         lacking+=" ${query_path[index]} "
         ;;
       program:*) look_for_program "${query_path[index]}" "${query_origin[index]}" ;;
-      input:*)
+      unsure:blob) # uncommitted changes that nobody has may have been of this file
+        blob_is "${query[index]}" "${query_hash[index]}" ||
+          look_for_input "${query_path[index]}" "${query_hash[index]}" "${query_origin[index]}" \
+            "${query_maker[index]}" over
+        ;;
+      input:* | unsure:*)
         look_for_input "${query_path[index]}" "${query_hash[index]}" "${query_origin[index]}" "${query_maker[index]}"
         ;;
     esac
@@ -843,16 +934,20 @@ is_shallow() {
   fi
 }
 
-look_for_input() { # PATH HASH RECORDED_PATH MAKER: one that no operation of this run makes and git does not have
-  local path=$1 hash=$2 found='' fitting='' candidate name
-  name=seen_${hash//[!0-9a-f]/}
+blob_is() { # OBJECT SHA256: whether it is that when checked out
+  [[ $(git -C "$repo" cat-file --filters "$1" 2>/dev/null </dev/null | "${hasher[@]}") == "$2"* ]]
+}
+
+look_for_input() { # PATH HASH RECORDED_PATH MAKER [over]: one that no operation of this run makes and git does not have
+  local path=$1 hash=$2 found=${5+$1} fitting='' candidate name
+  name=seen_${5-}_${hash//[!0-9a-f]/}
   if [[ ${!name-} == *$'\n'"$path"$'\n'* ]]; then
     return
   fi
   printf -v "$name" '%s\n%s\n' "${!name-}" "$path"
   placed "$path"
   local target=$place candidates=()
-  if [[ $path =~ $outside || -n $in_place ]] || ((from > 0)); then
+  if [[ $path =~ $outside || -n $in_place ]] || [[ $from -gt 0 && -z ${5-} ]]; then
     candidates=("$target")
   fi
   if [[ ! $path =~ $outside && -z $in_place ]]; then
@@ -871,8 +966,11 @@ look_for_input() { # PATH HASH RECORDED_PATH MAKER: one that no operation of thi
     problem "there is no file $(printf '%q' "$path"), which operation $step reads"
   elif [[ -z $fitting && $4 -gt 0 ]]; then
     printf 'Warning: %q is not as it was when operation %s read it\n' "$path" "$step" >&2
+    unlike_now+=$path$'\n'
   elif [[ -z $fitting ]]; then
     problem "the file $(printf '%q' "$found") is not as it was when operation $step read it"
+  elif [[ -n ${5-} && $fitting != "$target" ]]; then
+    over+=("$fitting") over_path+=("$path") over_hash+=("$hash")
   elif [[ $fitting != "$target" ]]; then
     copies+=("$fitting") copy_targets+=("$path")
   fi
@@ -977,13 +1075,15 @@ recorded. It works in a working tree of its own: yours stays as it is.
   --in-place    work in the clone itself, with git checkout; at the end your branch is checked out again
   --list        show the operations, and end
   --dry-run     check that everything needed is there, show what would run, and end
-  --from N      begin with operation N, in what an earlier run left in the work folder
+  --from N      begin with operation N, in what an earlier run left in the work folder; an operation that was ended in
+                its middle may have appended to a file or edited it, and does so again
   --to N        end with operation N
   --only N,N-M  only these operations
   --keep-going  go on after an operation that failed
   --keep        leave the working tree in place at the end
   --yes         do not ask before operations that change more than files here
-  --setup CMD   run CMD in the working tree whenever another commit is checked out, such as 'uv sync --frozen'
+  --setup CMD   run CMD in the working tree whenever another commit is checked out, such as 'uv sync --frozen'; what it
+                puts into .venv/bin there comes before what is on PATH
   --report      record each reproduction with audit-dagster
   --help        this text
 
