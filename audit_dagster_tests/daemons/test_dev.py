@@ -41,7 +41,7 @@ AUTOMATION = """query ($location: String!) {
 
 
 OBSERVED = {"audit_logs", "tool_logs"}
-CHECKS = {"audit_logs": 2, "daily_report": 2, "reproduction_script": 1, "weekly_summary": 1, "tool_stats": 1}
+CHECKS = {"audit_logs": 3, "daily_report": 2, "reproduction_script": 1, "weekly_summary": 1, "tool_stats": 1}
 SENSORS = {"default_automation_condition_sensor", "failed_runs_sensor", "failure_alerts_sensor", "new_tools_sensor"}
 
 

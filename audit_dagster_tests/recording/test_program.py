@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,7 +144,7 @@ def checkout(tmp_path: Path, git: Git) -> Path:
     folder = tmp_path / "other"
     (folder / "bin").mkdir(parents=True)
     (folder / "tool.py").write_text("")
-    (folder / "bin" / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / "bin" / "python3").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     (folder / "bin" / "python3").chmod(0o755)
     git("init", "--quiet", folder)
     git("-C", folder, "add", ".")

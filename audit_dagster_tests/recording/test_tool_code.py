@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -124,8 +125,9 @@ def test_a_console_script_of_an_editable_project_runs_again_as_it_was(
     entry_points = "[console_scripts]\nns = other:main\nnsfit = nsfit.cli:main\n"
     install(site, "nsfit-1.0", ["../../../bin/nsfit"], direct_url_json=origin, entry_points_txt=entry_points)
     write(site / "_nsfit.pth", f"import os\n{project}/src\n")
-    code = f"#!{sys.executable}\nimport site\nsite.addsitedir({str(site)!r})\nfrom nsfit.cli import main\nmain()\n"
-    script = write(site.parents[2] / "bin" / "nsfit", code, 0o755)
+    code = f"import site; site.addsitedir({str(site)!r}); from nsfit.cli import main; main()"
+    shell = shlex.join(["exec", sys.executable, "-c", code])  # whose path may have a space, as none after `#!`
+    script = write(site.parents[2] / "bin" / "nsfit", f"#!/bin/sh\n{shell}\n", 0o755)
     monkeypatch.chdir(project)
     assert subprocess.run([*RUN, script], check=False, capture_output=True, text=True).stdout == "version A\n"
     assert (tool()["file"], tool()["distribution"]) == (str(module), "nsfit")
