@@ -21,7 +21,7 @@ from audit_dagster.definitions import defs
 from audit_dagster.entry import LogEntry
 from audit_dagster.settings import PostgresSettings, Settings
 from audit_dagster.store.connect import connect, open_connection
-from audit_dagster_tests.alerts.world import KEY_VARIABLE, HandClock, Receiver, one, receiving
+from audit_dagster_tests.alerts.world import HandClock, Receiver, one
 from audit_dagster_tests.conftest import make_entry
 
 Connection = psycopg.Connection[Any]
@@ -42,14 +42,6 @@ def tool_stats_job():
 sensors.failed_runs_sensor._min_interval = 1
 defs = dg.Definitions(jobs=[tool_stats_job], sensors=[sensors.failed_runs_sensor], resources={"audit": AuditResource()})
 """
-
-
-@pytest.fixture
-def receiver(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiving() as made:
-        monkeypatch.setenv("AUDIT_ALERT_URLS", made.url)
-        monkeypatch.setenv(KEY_VARIABLE, "key")
-        yield made
 
 
 def fail_runs(connection: Connection, *numbers: int, error: str = "OSError: disk {} is full at '/var/{}'") -> None:

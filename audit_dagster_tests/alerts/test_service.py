@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,13 @@ from audit_dagster.entry import LogEntry
 from audit_dagster.settings import Settings
 from audit_dagster.store.connect import connect
 from audit_dagster.store.query import append
-from audit_dagster_tests.alerts.world import KEY_VARIABLE, HandClock, Receiver, Stopwatch, one, receiving
+from audit_dagster_tests.alerts.world import HandClock, Receiver, Stopwatch, one, receiving
 from audit_dagster_tests.conftest import make_entry
 
 Store = Callable[..., list[LogEntry]]
 Connection = psycopg.Connection[Any]
 
 WRITERS, FAILURES = 16, 20_000
-
-
-@pytest.fixture
-def receiver(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiving() as made:
-        monkeypatch.setenv("AUDIT_ALERT_URLS", made.url)
-        monkeypatch.setenv(KEY_VARIABLE, "key")
-        yield made
 
 
 class World:
