@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -21,6 +20,7 @@ from audit_dagster.store.connect import connect
 from audit_dagster.store.query import append
 from audit_dagster_tests.alerts.world import KEY_VARIABLE, Receiver, one, receiving
 from audit_dagster_tests.conftest import make_entry
+from audit_dagster_tests.deploy.processes import daemon as hurried_daemon
 from audit_dagster_tests.deploy.processes import kill, running, wait_until
 
 pytestmark = pytest.mark.chaos  # its leases and runs last seconds, so that it has to be alone
@@ -36,13 +36,6 @@ alert_send._LEASE = timedelta(seconds=6)
 sensors._LONGEST_RUN = timedelta(seconds=6)
 sensors.failure_alerts_sensor._min_interval = sensors.failed_runs_sensor._min_interval = 1
 from audit_dagster.definitions import defs
-"""
-# Of two daemons whose rounds of 5 s coincide one would always find the other's tick too fresh to look itself.
-FASTER = """
-from dagster._daemon import sensor
-sensor.MIN_INTERVAL_LOOP_TIME = 3
-from dagster._daemon.cli import main
-main()
 """
 BREAKING = f"""{HURRIED}
 import dagster as dg
@@ -98,16 +91,17 @@ class Daemon:
         config = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text())
         # The dead are ended by run monitoring only after a while, and would hold up the rest of this minute.
         config["concurrency"]["runs"]["max_concurrent_runs"] = 20
+        config["run_queue"] = {"dequeue_interval_seconds": 1}
         (home / "dagster.yaml").write_text(yaml.safe_dump(config))
 
     @contextmanager
     def running(
-        self, definitions: str, log_name: str = "daemon.log", program: Sequence[str] = ("-m", "dagster._daemon")
+        self, definitions: str, log_name: str = "daemon.log", round_seconds: float = 1
     ) -> Iterator[Popen[bytes]]:
-        (self._home / "alert_definitions.py").write_text(definitions)
-        command = [sys.executable, *program, "run", "-f", str(self._home / "alert_definitions.py")]
-        log = self._home / log_name
-        with running(command, log, DAGSTER_HOME=str(self._home), PYTHONPATH=str(CHECKOUT)) as process:
+        file, log = self._home / "alert_definitions.py", self._home / log_name
+        file.write_text(definitions)
+        place = {"DAGSTER_HOME": str(self._home), "PYTHONPATH": str(CHECKOUT)}
+        with running(hurried_daemon(file, round_seconds), log, **place) as process:
             yield process
 
     def wait(self, true: Callable[[], object], what: str) -> None:
@@ -223,7 +217,8 @@ def test_two_daemons_by_mistake_tell_everybody_once(
         logs = [(tmp_path / name).read_text("utf-8", "replace") for name in ("daemon.log", "second.log")]
         return all(log.count("Checking for new runs for sensor: failure_alerts_sensor") > 1 for log in logs)
 
-    with daemon.running(BREAKING), daemon.running(BREAKING, "second.log", ("-c", FASTER)):
+    # With rounds of one length one of them could always find the other's tick too fresh to look itself.
+    with daemon.running(BREAKING), daemon.running(BREAKING, "second.log", round_seconds=1.7):
         with Failures(settings) as failures:
             daemon.wait(lambda: len(receiver.got) > 4 and are_both_at_work(), "ticks of both")
         daemon.wait(daemon.is_all_told, "the end of what was waiting")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from datetime import timedelta
@@ -15,10 +14,9 @@ from dagster._core.scheduler.instigation import TickStatus
 from audit_dagster.settings import Settings
 from audit_dagster_tests.conftest import make_entry
 from audit_dagster_tests.defs.test_late_data import MONDAY, WEEK, WEEKS, Store, observe, report_all_made
-from audit_dagster_tests.deploy.processes import PROJECT, running, wait_until
+from audit_dagster_tests.deploy.processes import PROJECT, daemon, running, wait_until
 
-DAEMON = [sys.executable, "-m", "dagster._daemon", "run", "-f"]
-# The project's own definitions, looked at each 5 s instead of 30.
+# The project's own definitions, whose changes are looked for each 5 s instead of 30.
 HURRIED = """
 from audit_dagster.defs import automation
 automation.default_automation_condition_sensor._min_interval = 5
@@ -29,11 +27,15 @@ from audit_dagster.definitions import defs
 def test_late_rows_lead_to_runs_of_what_they_change(settings: Settings, store: Store, tmp_path: Path) -> None:
     """And the same observed again leads to none."""
     (tmp_path / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text())
-    (tmp_path / "hurried.py").write_text(HURRIED)
+    definitions = tmp_path / "hurried.py"
+    definitions.write_text(HURRIED)
     log, place = tmp_path / "daemon.log", {"DAGSTER_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
     days = [MONDAY + timedelta(days=day) for day in range(21)]
     store(*(make_entry(timestamp=day, tool_name=tool) for day in days for tool in ("extract", "plot")))
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance, running([*DAEMON, str(tmp_path / "hurried.py")], log, **place):
+    with (
+        dg.DagsterInstance.from_config(str(tmp_path)) as instance,
+        running(daemon(definitions), log, **place),
+    ):
         observe(instance)
         report_all_made(instance)
         wait_for_ticks(instance, 2)
