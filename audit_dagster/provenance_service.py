@@ -66,7 +66,7 @@ def chain_of(target: str | os.PathLike[str], settings: Settings | None = None) -
     """
     wanted = wanted_content(target)
     with AuditService(settings).database() as connection:
-        found = chain(candidates(connection, wanted.sha256), wanted.sha256)
+        found = chain(candidates(connection, wanted.sha256), wanted.sha256, wanted.paths)
         if not found.steps:
             raise InvalidInputError(_nobody_made(connection, wanted))
         return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -28,9 +28,10 @@ class Chain:
 
 
 class _Way(NamedTuple):
-    """An operation, and those that lead to it with itself: a bit for each of the candidates."""
+    """An operation, where it put a content, and the operations that lead there, itself included: a bit for each."""
 
     maker: LogEntry
+    path: str
     operations: int
 
 
@@ -54,24 +55,31 @@ def followed(entry: LogEntry) -> set[str]:
     return hashes(entry, "inputs") - {_EMPTY}
 
 
-def chain(entries: Iterable[LogEntry], digest: str) -> Chain:
+def chain(entries: Iterable[LogEntry], digest: str, paths: Collection[str] = ()) -> Chain:
     """The fewest successful operations that made the content of that SHA-256; none where nobody made it.
 
-    Each input comes from an operation that started earlier: from one that had ended by then, if there is any; of those
-    from the one with the shortest way to it; of equals from the latest.
+    Each input comes from an operation that started earlier: from one that put it where it was read, if there is any; of
+    those from one that had ended by then; then from the one with the shortest way to it; of equals from the latest.
+    `paths` are where the content itself is preferred to have been put.
     """
     relevant = _leading_to(digest, entries)
     ways: defaultdict[str, list[_Way]] = defaultdict(list)
     for number, entry in enumerate(relevant):
         operations = 1 << number
-        for read in followed(entry):
-            way = _best(ways[read], entry.timestamp)
+        for content, path in _places(entry, "inputs", followed(entry)):
+            way = _best(ways[content], entry.timestamp, (path,))
             operations |= way.operations if way else 0
-        for output in made(entry):
-            ways[output].append(_Way(entry, operations))
-    found = _best(ways[digest], None)
+        for content, path in _places(entry, "outputs", made(entry)):
+            ways[content].append(_Way(entry, path, operations))
+    found = _best(ways[digest], None, paths)
     steps = [entry for number, entry in enumerate(relevant) if found and found.operations >> number & 1]
     return Chain(steps, _beginnings(steps))
+
+
+def _places(entry: LogEntry, kind: str, contents: set[str]) -> list[tuple[str, str]]:
+    """Which of the contents lay where."""
+    files = recorded_files(entry, kind)
+    return [(file.sha256, file.path) for file in files if file.sha256 and file.sha256 in contents]
 
 
 def _leading_to(digest: str, entries: Iterable[LogEntry]) -> list[LogEntry]:
@@ -91,12 +99,13 @@ def _leading_to(digest: str, entries: Iterable[LogEntry]) -> list[LogEntry]:
     return sorted(found.values(), key=lambda entry: (entry.timestamp, entry.operation_id))
 
 
-def _best(ways: list[_Way], before: datetime | None) -> _Way | None:
+def _best(ways: list[_Way], before: datetime | None, paths: Collection[str]) -> _Way | None:
     """The way to take for an operation that started at `before`; None: for one of today."""
     earlier = [way for way in ways if before is None or way.maker.timestamp < before]
-    ended = [way for way in earlier if before is None or _had_ended(way.maker, before)]
+    there = [way for way in earlier if way.path in paths] or earlier
+    ended = [way for way in there if before is None or _had_ended(way.maker, before)]
     # `ways` are in the order of start, and the first of equals wins.
-    return min(reversed(ended or earlier), key=lambda way: way.operations.bit_count(), default=None)
+    return min(reversed(ended or there), key=lambda way: way.operations.bit_count(), default=None)
 
 
 def _had_ended(entry: LogEntry, moment: datetime) -> bool:

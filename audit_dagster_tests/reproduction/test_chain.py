@@ -86,6 +86,19 @@ class TestChoice:
         ]
         assert self.chain("figure", *entries) == ["direct", "plot"]
 
+    def test_who_put_it_where_it_was_read_and_not_who_made_a_copy(self) -> None:
+        entries = [
+            step("export", "", "raw", 0),
+            step("parse", "raw", "table=t", 10),
+            step("pack", "table=t", "old=t", 15, duration_seconds=3600.0),
+            step("backup", "", "copy=t", 20),
+            step("plot", "table=t", "figure", 30),
+        ]
+        assert self.chain("figure", *entries) == ["export", "parse", "plot"]
+        assert names(chain(entries, sha("t"), ["/lab/copy"])) == ["backup"]
+        assert names(chain(entries, sha("t"), ["/lab/table"])) == ["export", "parse"]
+        assert names(chain(entries, sha("t"), ["/elsewhere"])) == ["backup"]
+
     def test_a_shared_step_counts_once(self) -> None:
         entries = [
             step("export", "", "raw", 0),
