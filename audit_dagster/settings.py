@@ -158,8 +158,10 @@ def _merged(environ: Mapping[str, str]) -> dict[str, str]:
     from dotenv import dotenv_values
 
     try:
-        from_file = dotenv_values(env_file, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
+        # Other programs' lines may be in any encoding.
+        with env_file.open(encoding="utf-8", errors="surrogateescape") as lines:
+            from_file = dotenv_values(stream=lines, interpolate=False)
+    except OSError as error:
         raise ConfigurationError(f"cannot read {env_file}: {error}") from error
     return {**{name: value for name, value in from_file.items() if value is not None}, **environ}
 

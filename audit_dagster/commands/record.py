@@ -28,6 +28,8 @@ def run(tool_name: str | None, operation: str | None, note: str | None, command:
     Example:
       audit-dagster run --tool-name sensing-data --note "May export" -- python3 extract.py --site 4
     """
+    if command[0].startswith("-"):
+        raise click.NoSuchOption(command[0])
     from audit_dagster.recording.command import end_like, run_command
 
     end_like(run_command(list(command), tool_name, operation, note))

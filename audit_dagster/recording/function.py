@@ -28,8 +28,11 @@ def recorded(
 
     The arguments become its parameters, without `self` and `cls`. What the function returns becomes its results where
     that is a mapping; otherwise `results` can make a mapping of it. `operation` is the function's name if not given.
-    An exception is recorded and goes on its way. Nothing that fails in recording reaches the caller.
+    An exception is recorded and goes on its way. Nothing that fails in recording reaches the caller. Raises TypeError
+    where the tool is no text, as in `@recorded` alone.
     """
+    if not isinstance(tool, str):
+        raise TypeError('recorded needs the name of a tool: @recorded("my_analysis")')
 
     def decorate(function: Any) -> Any:
         if isinstance(function, (classmethod, staticmethod)):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LARGEST = 16 * 1024 * 1024  # bytes
 _SCHEMA = Path(__file__).parents[1] / "log-entry.schema.json"
 _LONGEST_STEP = 60
+_CLOCKS_DIFFER = timedelta(days=1)  # at most, those of two machines
 _MOST_ERRORS = 100
 _GIT = ("git_branch", "git_commit", "git_dirty")
 _AT_THE_END = ("success", "duration_seconds", "error_message", "results")
@@ -128,6 +129,8 @@ def check(entry: Any) -> None:
     if errors:
         more = " (and more)" if len(errors) > 1 else ""
         raise InvalidInputError(f"{_complaint(errors[0])}{more}")
+    if "timestamp" in entry and _moment(entry["timestamp"]) > datetime.now(UTC) + _CLOCKS_DIFFER:
+        raise InvalidInputError(f"timestamp is {entry['timestamp']}: an operation starts before it is recorded")
 
 
 def _unrepeated(pairs: list[tuple[str, Any]], twice: dict[int, tuple[Json, str]]) -> Json:

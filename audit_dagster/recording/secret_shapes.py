@@ -3,8 +3,11 @@ values of names that tell."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
+from functools import cache
 
 # The name of a secret, what a text has in lower case where it may be there, and its shape.
 SHAPES = (
@@ -216,12 +219,19 @@ def values_of(match: re.Match[str], *, is_code: bool) -> Iterator[tuple[int, int
         or not _may_be_plain(match, is_code)
         or re.compile(_EXPRESSION).match(text, at)
         or re.compile(_PROSE).match(text, match.start())
+        or text.startswith(_system_errors(), at)
     ):
         return
     plain = re.compile(_PLAIN).match(text, at)
     for word in re.compile(_WORD).finditer(text, *plain.span("list" if plain["list"] else 0)) if plain else ():
         if not (is_flag and _is_no_value(word[0], is_code)):
             yield word.start(), word.start() + len(_without_closing(word[0]))
+
+
+@cache
+def _system_errors() -> tuple[str, ...]:
+    """What the system says behind a file's name: `db_password: No such file or directory`."""
+    return tuple(os.strerror(number) for number in errno.errorcode)
 
 
 def values_below(match: re.Match[str]) -> Iterator[tuple[int, int]]:

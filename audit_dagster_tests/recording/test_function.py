@@ -314,3 +314,11 @@ def test_inspect_comes_with_the_first_call_and_an_unwritable_spool_costs_one_lin
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (5, "False\nTrue 1\nTrue 2\n")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_the_name_of_a_tool_it_is_no_decorator() -> None:
+    def dig() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="recorded needs the name of a tool"):
+        recorded(dig)  # type: ignore[arg-type]

@@ -216,3 +216,11 @@ from audit_dagster import log_custom_operation
 with log_custom_operation("tool", "one"):
     pass
 """
+
+
+def test_an_env_file_of_another_program_in_another_encoding(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"# caf\xe9\nSITE=caf\xe9\nAUDIT_TIMEZONE=America/Chicago\n")
+    with log_custom_operation("tool", "dig"):
+        pass
+    assert only_entry().success
+    assert Settings.load().timezone == "America/Chicago"

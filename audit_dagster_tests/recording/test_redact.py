@@ -274,6 +274,9 @@ def test_wherever_it_stands(text: str, is_code: bool) -> None:
         "def f(token: str = None, secret: Optional[str] = None)",
         ".aws/credentials: named like a secret; db_password: 1,000,000 bytes",
         "token.txt: it cannot be read: Permission denied",
+        "cat: db_password: No such file or directory",
+        "cat: config/token: No such file or directory\nbash: ./make_token: Permission denied",
+        "ls: cannot access /mnt/credentials: Stale file handle; fatal: Password: No such device or address",
     ],
 )
 def test_texts_about_secrets(text: str) -> None:
