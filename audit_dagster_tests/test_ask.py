@@ -648,3 +648,9 @@ def test_no_database_is_one_line(
         message = ask(*question, *form, code=1)
         assert message.startswith("Error: ") and len(message.splitlines()) == 1
         assert "POSTGRES_PORT" in message
+
+
+def test_a_long_text_takes_three_lines_of_a_narrow_terminal(settings: Settings, store: Store) -> None:
+    store(make_entry(note="long " * 20_000, error_message="bad " * 20_000, success=False))
+    for columns in (40, 60):
+        assert len(on_terminal("recent", columns=columns).splitlines()) < 20

@@ -94,6 +94,12 @@ def test_a_template_of_no_document_is_compiled(own: Path) -> None:
     assert templates("check").stdout == "part.j2\tcompiles\n"
 
 
+def test_a_misspelt_name_is_told(own: Path) -> None:
+    (own / "dayly_report.md.j2").write_text("{{ anything }}")
+    said = "dayly_report.md.j2\tcompiles; no document is made of it: is it meant to be daily_report.md.j2?\n"
+    assert templates("check").stdout == said
+
+
 def test_subfolders_are_looked_at(own: Path) -> None:
     (own / "parts").mkdir()
     (own / "parts" / "part.j2").write_text("{{ anything }}")

@@ -11,6 +11,7 @@ import click
 from audit_dagster.commands import plain
 from audit_dagster.commands.tables import Column, Row, show, warn, with_forms
 from audit_dagster.errors import AuditError, InvalidInputError
+from audit_dagster.failures import cause
 
 if TYPE_CHECKING:
     from audit_dagster.settings import Settings
@@ -35,7 +36,7 @@ def alerts() -> None:
 @click.option("--all", "everything", is_flag=True, help="Resolved incidents too.")
 @with_forms
 def list_alerts(everything: bool, form: str | None) -> None:
-    """Show the open incidents, the latest first; on stderr, the targets that get no messages.
+    """Show the open incidents, the latest first; on stderr, what is muted, and the targets that get no messages.
 
     \b
     Examples:
@@ -44,11 +45,16 @@ def list_alerts(everything: bool, form: str | None) -> None:
     """
     rows, settings = _fetch("alert_incidents", everything=everything, limit=_MOST_SHOWN)
     down, _ = _fetch("targets_down")
+    muted, _ = _fetch("alert_mutes")
     if form == "json":
         click.echo(json.dumps(rows, indent=2, default=lambda time: time.isoformat()))
     else:
         nothing = "No incidents." if everything else "No open incidents."
         show(_columns(settings), [_incident(row) for row in rows], form, nothing)
+    for mute in muted:
+        if mute["until"] > datetime.now(UTC):
+            what = _meant_by(mute["what"], rows)
+            warn(f"Muted until {_moment(mute['until'], settings)} ({settings.timezone}): {what}")
     for target in down:
         warn(_down(target, settings))
 
@@ -145,6 +151,14 @@ def _meant(what: str) -> tuple[str, str]:
     return f"={rows[0]['fingerprint']}", f"{what} ({_named(rows[0])})"
 
 
+def _meant_by(muted: str, incidents: list[dict[str, Any]]) -> str:
+    """A mute as a person has to write it to end it: the pattern, or the number of the incident whose cause it is."""
+    if not muted.startswith("="):
+        return f"'{muted}'"
+    named = [f"{row['id']} ({_named(row)})" for row in incidents if row["fingerprint"] == muted[1:]]
+    return named[0] if named else "an incident that is not shown: see --all"
+
+
 def _named(row: dict[str, Any]) -> str:
     return plain(f"{row['tool_name']} {row['operation']}".rstrip())
 
@@ -157,7 +171,7 @@ def _columns(settings: Settings) -> list[Column]:
         Column("happened", "Times", lambda times: f"{times}x", "keep"),
         Column("tool_name", "Tool"),
         Column("operation", "Operation"),
-        Column("error_message", "Error", lambda error: (error or "")[:_LONGEST_ERROR], "below"),
+        Column("error_message", "Error", lambda error: (cause(error) or "")[:_LONGEST_ERROR], "below"),
     ]
 
 

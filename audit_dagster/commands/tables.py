@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _ANY_WIDTH = 100_000
+_MOST_LINES = 3  # of a value that has lines of its own
 _NARROWEST = 10  # to this, a text may be cut
 _Item = TypeVar("_Item")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -190,7 +191,9 @@ def _show_records(
         table.add_column(overflow="fold")
         for column, text in zip(columns, row, strict=True):
             if text:
-                table.add_row(Text(column.title), Text(text, style="red" if is_red else ""))
+                shown = Text(text, style="red" if is_red else "")
+                shown.truncate(_MOST_LINES * console.width, overflow="ellipsis")
+                table.add_row(Text(column.title), shown)
         console.print(table)
 
 

@@ -109,7 +109,12 @@ def _tried(name: str, filled: set[_Fill]) -> str:
     if fills:
         return "ok"
     is_misplaced = name.rpartition("/")[2] in _FILLED
-    return "compiles; no document is made of it: only in the folder itself would it win" if is_misplaced else "compiles"
+    if is_misplaced:
+        return "compiles; no document is made of it: only in the folder itself would it win"
+    from difflib import get_close_matches
+
+    meant = get_close_matches(name, _FILLED, n=1, cutoff=0.8)
+    return f"compiles; no document is made of it: is it meant to be {meant[0]}?" if meant else "compiles"
 
 
 _PAGES = (samples.fill_day, samples.fill_week, samples.fill_tool, samples.fill_site)

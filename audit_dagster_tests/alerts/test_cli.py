@@ -61,6 +61,13 @@ def test_list_and_acknowledge(connection: Connection, settings: Settings) -> Non
     assert "there is no open incident 1" in refused.stderr
 
 
+def test_of_a_traceback_the_list_has_the_end(connection: Connection, settings: Settings) -> None:
+    lines = "".join(f'  File "parse.py", line {number}\n' for number in range(50))
+    fail(connection, "turf", f"Traceback (most recent call last):\n{lines}ValueError: no column `site`")
+    assert kinds(connection) == ["first seen"]
+    assert alerts("list").stdout.endswith("\tValueError: no column `site`\n")
+
+
 def test_list_says_which_target_is_down(
     connection: Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +110,9 @@ def test_muted_is_counted_and_not_told(connection: Connection, settings: Setting
     assert kinds(connection, hours=30) == []
     number = one(connection, "SELECT id FROM alert_incidents WHERE tool_name = 'turf'")
     assert f"Muted {number} (turf extract) until" in alerts("mute", number, "--for", "30 d").stdout
+    of_incident, of_pattern = alerts("list").stderr.splitlines()
+    assert of_incident.startswith("Muted until ") and of_incident.endswith(f" (UTC): {number} (turf extract)")
+    assert of_pattern.endswith(" (UTC): 'sandbox-*'")
     fail(connection, "turf")
     assert kinds(connection, hours=47) == []
     assert kinds(connection, hours=50) == ["first seen"]
