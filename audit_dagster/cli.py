@@ -36,7 +36,7 @@ class AuditGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # `| head`: click knows
                 raise
-            _tell(str(error))
+            _tell(str(error) if error.filename else f"cannot write the answer: {error.strerror}")
             _forget_output()
             ctx.exit(1)
 

@@ -86,19 +86,21 @@ def _entries(
     from audit_dagster.provenance_service import chain_of
     from audit_dagster.report_service import logs_entries
 
-    if sum(map(bool, (recent, start_date or end_date, ids, made))) > 1:
+    # An empty value is a variable that nobody set, not an option that was not given.
+    has_dates, has_file = start_date is not None or end_date is not None, made is not None
+    if sum((recent, has_dates, bool(ids), has_file)) > 1:
         raise InvalidInputError(f"give one of {_SOURCES}")
     if minutes is not None and not recent:
         raise InvalidInputError("--minutes goes with --recent")
     if recent:
         return service.recent_entries(None, None, minutes)
-    if start_date or end_date:
-        if not (start_date and end_date):
+    if has_dates:
+        if start_date is None or end_date is None:
             raise InvalidInputError("--start-date and --end-date go together")
         return service.entries_between(start_date, end_date)
     if ids:
         return service.entries_by_id(ids)
-    if made:
+    if made is not None:
         return chain_of(made, service.settings).steps
     return logs_entries(logs_dir, service.settings, tracked("reports"))
 

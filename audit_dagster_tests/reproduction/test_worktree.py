@@ -359,6 +359,7 @@ class TestOptions:
             ["--from", "0"],
             ["--from", "3"],
             ["--to=x"],
+            ["--only", ""],
             ["--only", "1-"],
             ["--only", "2-1"],
             ["--only", "1,9"],
@@ -390,15 +391,22 @@ class TestOptions:
             "x${SECRET:DB}'${SECRET:API_KEY}$",
             "$SECRET_DB",
         ]
-        secret = step(lab, a, [*shows, *words], context={"command_is_exact": False})
+        content = "the same"
+        named = "out ${SECRET:DB} ${SECRET:API_KEY}.txt"
+        writes = python(f"import sys; open(sys.argv[1], 'w').write({content!r})")
+        inexact = {"command_is_exact": False}
+        path = step(lab, a, [*writes, named], makes={named: content}, context=inexact)
+        secret = step(lab, a, [*shows, *words], context=inexact)
         plain = step(lab, a, ["echo", "${SECRET:OTHER}"])
-        script = make_script(secret, plain)
+        script = make_script(secret, plain, path)
         check_script(script)
-        values = {"SECRET_API_KEY": "a b$(touch canary)'", "SECRET_DB": '"*'}
+        values = {"SECRET_API_KEY": "a b$(touch canary)'&", "SECRET_DB": '"*'}
         done = reproduce(script, "--keep", f"--repo={lab.path}", cwd=folder, environment=values)
         assert done.returncode == 0, done.stderr
         key, db = values.values()
         arrived = json.loads((work() / "tree" / "words.json").read_text())
         assert arrived == [key, f"--password={db}", f"x{db}'{key}$", "$SECRET_DB"]
         assert "\n${SECRET:OTHER}\n" in done.stdout
+        assert (work() / "tree" / f"out {db} {key}.txt").read_text() == content
+        assert [row["same"] for row in results()] == ["0", "0", "1"]
         assert "canary" not in names(work() / "tree")

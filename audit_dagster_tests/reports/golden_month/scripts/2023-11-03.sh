@@ -52,10 +52,24 @@ needs_secret() { secrets+=("$1"); }        # a value that was not recorded
 note() { note=$1 && printf '%s\n' "$1"; }
 run() { words=("$@"); }
 reads() { # PATH SHA256 [MADE_BY [RECORDED_PATH]]
-  inputs+=("$1") input_hashes+=("$2") input_makers+=("${3-0}") input_origins+=("${4-}")
+  fill "$1"
+  inputs+=("$filled") input_hashes+=("$2") input_makers+=("${3-0}") input_origins+=("${4-}")
 }
 makes() { # PATH SHA256 SIZE [again: the patch brings it already, and it was no input]
-  outputs+=("$1") output_hashes+=("$2") output_sizes+=("$3") output_again+=("${4-}")
+  fill "$1"
+  outputs+=("$filled") output_hashes+=("$2") output_sizes+=("$3") output_again+=("${4-}")
+}
+fill() { # PATH: sets filled, the path with the values that were not recorded in their places
+  local secret variable mark rest
+  filled=$1
+  for secret in ${secrets[@]+"${secrets[@]}"}; do
+    variable=SECRET_$secret mark="\${SECRET:$secret}" rest=$filled filled=''
+    while [[ $rest == *"$mark"* ]]; do
+      filled+=${rest%%"$mark"*}${!variable-$mark}
+      rest=${rest#*"$mark"}
+    done
+    filled+=$rest
+  done
 }
 
 # ---- Running ----
@@ -705,7 +719,7 @@ check_repository() {
   if ! type -P git >/dev/null; then
     problem "the operations need git, and it is not on PATH"
   elif ! said=$(git -C "$repo" rev-parse --git-path objects 2>&1); then
-    problem "$repo is no git repository (${said##*$'\n'}): name a clone with --repo DIR"
+    problem "$repo cannot be used as a git repository (${said%%$'\n'*}): name a clone with --repo DIR"
   else
     repository=1
     objects=$said
@@ -1117,7 +1131,7 @@ read_arguments() {
           --work) work=$1 ;;
           --from) from=$(number_of "$option" "$1") ;;
           --to) to=$(number_of "$option" "$1") ;;
-          --only) only=$1 ;;
+          --only) only=${1:-,} ;; # an empty one names none, and is no wish for all
           --setup) setup=$1 ;;
         esac
         shift
