@@ -41,7 +41,7 @@ def visible(text: str) -> str:
 
     For terminals, comments and the base of every other one-line place.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return _DECEIVERS.sub(lambda match: f"<U+{ord(match[0]):04X}>", text.translate(_CONTROL_PICTURES))
 
@@ -88,12 +88,17 @@ class Svg(str):
 
 def html_text(value: object) -> Markup:
     """Text of a page, or an attribute's value: one line in which every character is seen. A chart stays as it is."""
-    return _markup()(value if isinstance(value, Svg) else _html(str(value)))
+    return _markup()(value) if isinstance(value, Svg) else _html_markup(str(value))
+
+
+@lru_cache(maxsize=10_000)  # a page says most of its names and ids more than once
+def _html_markup(text: str) -> Markup:
+    return _markup()(_html(text))
 
 
 def html_block(text: str) -> Markup:
     """Lines for inside `<pre>`."""
-    if not (text.isascii() and text.replace("\n", "").isprintable()):
+    if not text.replace("\n", "").isprintable():
         text = "\n".join(map(visible, text.split("\n")))
     return _markup()(_without_markup(text))
 
