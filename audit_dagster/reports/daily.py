@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring
+from math import isfinite
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -96,7 +97,7 @@ def facts(entry: LogEntry) -> list[tuple[str, str]]:
     found.append(("Output", results.pop("output_file", None)))
     found += [(label(name), value) for name, value in results.items()]
     found += [("Note", entry.note), ("Error", cause(entry.error_message))]
-    return [(name, shown(value)) for name, value in found if value not in (None, "", [], {})]
+    return [(name, shown(value)) for name, value in found if value or value == 0]
 
 
 def when_run_again(entry: LogEntry, again: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -125,10 +126,11 @@ def shown(value: Any) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON with every letter as it is. (Most values are texts and whole numbers, which need no encoder made.)"""
-    if type(value) is str:
+    """JSON with every letter as it is. (Most values are texts and numbers, which need no encoder made.)"""
+    kind = type(value)
+    if kind is str:
         return encode_basestring(value)
-    return str(value) if type(value) is int else _JSON.encode(value)
+    return repr(value) if kind is int or (kind is float and isfinite(value)) else _JSON.encode(value)
 
 
 def entries_in(report: str) -> Iterator[LogEntry]:
