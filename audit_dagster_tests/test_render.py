@@ -328,6 +328,15 @@ def test_every_value_in_a_template_has_its_rule(path: Path) -> None:
     assert list(unescaped(path.read_text("utf-8"), rules_of(path.name))) == []
 
 
+def test_text_in_a_page_is_escaped_once() -> None:
+    rules = ("html", "html_block", "href")
+    source = "".join(f"{{{{ x|{rule} }}}} " for rule in rules) + "{{ x }}{% set y = x|html %}{{ y }}{{ x|md }}"
+    page = environment().from_string(f"{{% autoescape true %}}{source}{{% endautoescape %}}")
+    once = "&lt;&amp;&gt;"
+    assert page.render(x="<&>") == f"{once} {once} %3C%26%3E {once}{once}&amp;lt;&amp;&amp;gt;"
+    assert environment().from_string("{{ x|html }}").render(x="<&>") == once, "without autoescape, too"
+
+
 def test_every_rule_is_a_filter_of_the_environment() -> None:
     assert set().union(*RULES.values()) <= set(environment().filters)
     ours = set(environment().filters) - set(Environment(autoescape=True).filters)
