@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -68,9 +68,10 @@ def _markdown_fact(name: str, value: str) -> str:
 def markdown_code(text: str) -> str:
     """An inline code span that shows `text`, whatever backticks it holds."""
     text = visible(text)
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
-    return f"{fence} {text} {fence}" if longest else f"`{text or ' '}`"
+    if "`" not in text:
+        return f"`{text or ' '}`"
+    fence = "`" * (max(map(len, re.findall("`+", text))) + 1)
+    return f"{fence} {text} {fence}"
 
 
 def markdown_block(text: str, language: str) -> str:
@@ -188,8 +189,11 @@ def shell_flag_values(texts: Iterable[str]) -> str:
     return " ".join(map(shell_flag_value, texts))
 
 
-def shell_line(words: Iterable[str]) -> str:
+def shell_line(words: Sequence[str]) -> str:
     """A command to read and to copy: a word that hides something is spelt out in bash's `$'…'`."""
+    line = shell_words(words)
+    if visible(line) == line:
+        return line
     return " ".join(shell_word(word) if visible(word) == word else _spelt(word) for word in words)
 
 
