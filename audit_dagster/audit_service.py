@@ -111,8 +111,8 @@ class AuditService:
         """
         from audit_dagster.store.query import fetch_entries
 
-        if limit is not None and not 1 <= limit <= _LARGEST_LIMIT:
-            raise InvalidInputError(f"the limit is {limit}: give a number from 1 to {_LARGEST_LIMIT}")
+        if limit is not None:
+            _check_limit(limit)
         if minutes is not None and not 0 < minutes < _MOST_MINUTES:
             raise InvalidInputError(f"minutes is {minutes}: give a number above 0 and below {_MOST_MINUTES}")
         since = None if minutes is None else datetime.now(UTC) - timedelta(minutes=minutes)
@@ -187,8 +187,9 @@ class AuditService:
         """
         from audit_dagster.store.query import fetch_entries
 
-        if not text or not 1 <= limit <= _LARGEST_LIMIT:
-            raise InvalidInputError(f"give a text to search for, and a limit from 1 to {_LARGEST_LIMIT}")
+        if not text:
+            raise InvalidInputError("give a text to search for")
+        _check_limit(limit)
         asked = {"text": text, "text_in_json": json.dumps(text, ensure_ascii=False)[1:-1]}
         with self.database() as connection:
             return fetch_entries(connection, "search", **asked, limit=limit, tool_name=tool_name)
@@ -210,6 +211,11 @@ class AuditService:
             from audit_dagster.store.drain import drain
 
             drain(self.settings)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= _LARGEST_LIMIT:
+        raise InvalidInputError(f"the limit is {limit}: give a number from 1 to {_LARGEST_LIMIT}")
 
 
 def as_record(entry: LogEntry, zone: ZoneInfo, *, include_details: bool = False) -> dict[str, Any]:

@@ -120,13 +120,14 @@ def test() -> None:
     from audit_dagster.alert_settings import send_test_message
     from audit_dagster.settings import Settings
 
-    failed = 0
+    has_failed = False
     for target, error in send_test_message(Settings.load()):
-        failed += error is not None
+        has_failed = has_failed or error is not None
         words = ("FAILED" if error else "ok", target, *([error] if error else ()))
         click.echo("\t".join(plain(word) for word in words))
-    if failed:
-        raise AuditError(f"{failed} targets did not get the message: correct AUDIT_ALERT_URLS or AUDIT_ALERTS_FILE")
+    if has_failed:
+        advice = "correct AUDIT_ALERT_URLS, AUDIT_ALERTS_FILE or AUDIT_REPORTS_DIR"
+        raise AuditError(f"not every target got the message: {advice}")
 
 
 def _fetch(query: str, **parameters: Any) -> tuple[list[dict[str, Any]], Settings]:

@@ -1099,7 +1099,7 @@ recorded. It works in a working tree of its own: yours stays as it is.
   --setup CMD   run CMD in the working tree whenever another commit is checked out, such as 'uv sync --frozen'; what it
                 puts into .venv/bin there comes before what is on PATH
   --report      record each reproduction with audit-dagster
-  --help        this text
+  -h, --help    this text
 
 Exit codes: 0 reproduced, 1 an operation failed, 2 wrong usage, 3 something is missing and nothing was run,
 4 outputs differ, 129, 130 and 143 interrupted by a signal.
@@ -1143,7 +1143,7 @@ read_arguments() {
       --keep) keep=1 ;;
       --yes) yes=1 ;;
       --report) report=1 ;;
-      --help)
+      -h | --help)
         usage
         exit
         ;;
