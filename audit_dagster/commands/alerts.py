@@ -51,10 +51,10 @@ def list_alerts(everything: bool, form: str | None) -> None:
     else:
         nothing = "No incidents." if everything else "No open incidents."
         show(_columns(settings), [_incident(row) for row in rows], form, nothing)
-    for mute in muted:
-        if mute["until"] > datetime.now(UTC):
-            what = _meant_by(mute["what"], rows)
-            warn(f"Muted until {_moment(mute['until'], settings)} ({settings.timezone}): {what}")
+    for row in muted:
+        if row["until"] > datetime.now(UTC):
+            what = _meant_by(row["what"], rows)
+            warn(f"Muted until {_moment(row['until'], settings)} ({settings.timezone}): {what}")
     for target in down:
         warn(_down(target, settings))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
@@ -32,26 +32,35 @@ def sql(name: str) -> bytes:
 
 def fetch(connection: Connection[Any], name: str, **parameters: Any) -> list[Row]:
     """All rows of a named query, as mappings. Raises DatabaseError in one sentence."""
-    return list(_rows(connection, name, parameters))
+    from psycopg.rows import dict_row
+
+    with _answered(connection, name), connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(sql(name), parameters).fetchall()
 
 
 def fetch_entries(connection: Connection[Any], name: str, **parameters: Any) -> list[LogEntry]:
     """The rows of a query over `audit_logs` as entries."""
-    return [entry_from_row(row) for row in _rows(connection, name, parameters)]
+    with _answered(connection, name), connection.cursor(row_factory=entry_row) as cursor:
+        return list(_entries(cursor, name, parameters))
 
 
 def stream_entries(connection: Connection[Any], name: str, **parameters: Any) -> Generator[LogEntry, None, None]:
     """As `fetch_entries`, with only some hundred rows in memory. Only within `snapshot`."""
+    with _answered(connection, name), connection.cursor(name, row_factory=entry_row) as cursor:
+        cursor.itersize = _ROWS_AT_ONCE
+        yield from _entries(cursor, name, parameters)
+
+
+def _entries(cursor: Any, name: str, parameters: Mapping[str, Any]) -> Iterable[LogEntry]:
     from psycopg.types.string import TextLoader
 
-    with _answered(connection, name), connection.cursor(name, row_factory=_entry_row) as cursor:
-        cursor.itersize = _ROWS_AT_ONCE
-        cursor.adapters.register_loader("uuid", TextLoader)
-        yield from cursor.execute(sql(name), parameters)
+    cursor.adapters.register_loader("uuid", TextLoader)
+    answer: Iterable[LogEntry] = cursor.execute(sql(name), parameters)
+    return answer
 
 
-def _entry_row(cursor: Any) -> Callable[[Sequence[Any]], LogEntry]:
-    """A row factory of psycopg: a quarter faster than to make entries of mappings and UUID objects."""
+def entry_row(cursor: Any) -> Callable[[Sequence[Any]], LogEntry]:
+    """A row factory of psycopg: a row of `audit_logs` as the entry that was appended, its uuid loaded as a text."""
     columns = [column.name for column in cursor.description or ()]
     values = itemgetter(*(columns.index(name) for name in _FIELDS)) if columns else tuple
     return lambda row: LogEntry(**dict(zip(_FIELDS, values(row), strict=True)))
@@ -69,13 +78,6 @@ def snapshot(connection: Connection[Any]) -> Iterator[None]:
             stack.close()
 
 
-def _rows(connection: Connection[Any], name: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
-    from psycopg.rows import dict_row
-
-    with _answered(connection, name), connection.cursor(row_factory=dict_row) as cursor:
-        yield from cursor.execute(sql(name), parameters)
-
-
 @contextmanager
 def _answered(connection: Connection[Any], name: str) -> Iterator[None]:
     import psycopg
@@ -86,29 +88,6 @@ def _answered(connection: Connection[Any], name: str) -> Iterator[None]:
         if connection.closed:
             raise DatabaseAwayError(f"the database went away during '{name}': {_first_line(error)}") from error
         raise _told(error, f"the database could not answer '{name}'") from error
-
-
-def entry_from_row(row: Row) -> LogEntry:
-    """A row of `audit_logs` as the entry that was appended."""
-    return LogEntry(
-        operation_id=str(row["operation_id"]),
-        timestamp=row["timestamp"],
-        tool_name=row["tool_name"],
-        operation=row["operation"],
-        user_name=row["user_name"],
-        success=row["success"],
-        git_branch=row["git_branch"],
-        git_commit_hash=row["git_commit_hash"],
-        git_dirty=row["git_dirty"],
-        parameters=row["parameters"],
-        results=row["results"],
-        duration_seconds=row["duration_seconds"],
-        error_message=row["error_message"],
-        note=row["note"],
-        command=row["command"],
-        working_directory=row["working_directory"],
-        context=row["context"],
-    )
 
 
 def append(connection: Connection[Any], entries: Sequence[LogEntry]) -> list[str]:

@@ -24,7 +24,6 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from psycopg.rows import dict_row
 
 from audit_dagster import log_custom_operation, set_global_logging
 from audit_dagster.audit_service import AuditService
@@ -34,7 +33,7 @@ from audit_dagster.recording.redact import Redactor, is_secret_name
 from audit_dagster.recording.spool import waiting
 from audit_dagster.settings import Settings
 from audit_dagster.store.drain import Drained, drain
-from audit_dagster.store.query import entry_from_row
+from audit_dagster.store.query import fetch_entries
 from audit_dagster_tests.recording.stored import only_entry
 
 LOG = [sys.executable, "-m", "audit_dagster.cli", "log"]
@@ -621,10 +620,8 @@ def test_what_the_schema_accepts_comes_back_as_it_was(
     Draft202012Validator(SCHEMA).validate(entry)
     operation_id = handed_in.record(json.dumps(entry).encode())
     assert drain(settings) == Drained(stored=1)
-    with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute("SELECT * FROM audit_logs WHERE operation_id = %s", [operation_id]).fetchone()
-    assert row is not None
-    stored = entry_from_row(row).to_json()
+    (found,) = fetch_entries(connection, "entries_by_id", operation_ids=[UUID(operation_id)])
+    stored = found.to_json()
     for name, value in entry.items():
         check_same(name, value, stored)
 
