@@ -139,8 +139,9 @@ def year_of_reports(world: World) -> Iterator[Line]:
         with open_connection(place) as connection:
             queries = clocked(lambda: [_read(connection, day) for day in days])
     files = sorted((world.folder / "reports" / "daily").iterdir())
-    if len(files) != 3 * len(days):
-        raise SystemExit(f"{len(files)} reports were written")
+    reports = [file for file in files if file.suffix == ".md"]  # a long day has several pages beside its report
+    if len(reports) != len(days):
+        raise SystemExit(f"{len(reports)} reports were written")
     writing = sum(_write_again(world, file) for file in files)
     name = f"a year of daily reports of {rows:,} operations in one backfill"
     yield Line(f"{name}: against its SQL and its files", ours, queries + writing)
